@@ -1,0 +1,165 @@
+"""The life of a call: open, ending, ended; each step by compare-and-set on the fence that may write.
+
+A room that is taken over keeps its call: the successor raises the fence before it reads the history.
+Not here: the turns (recorder.py), the room (voice/rooms/).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from voicectl.memory.errors import CallOver, FencedOut
+from voicectl.memory.store.engine import Store
+from voicectl.memory.store.schema import calls, customers
+
+
+class CallState(StrEnum):
+    """Where a call is in its life."""
+
+    OPEN = "open"  # customer and agent talk, or the agent is being replaced. Holder → ENDING; abandoned → ENDED
+    ENDING = "ending"  # the closing line is on its way; never dispatched again. Holder → ENDED
+    ENDED = "ended"  # final: the last sequence number is frozen, later writes are refused
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of one customer, as seen by the job that may write it."""
+
+    id: str
+    customer: str
+    generation: int
+    room: str
+    desk: str
+    fence: int
+    continued: bool = False  # another job began it
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def ensure_customer(connection: Connection, key: str) -> int:
+    """Make sure that the customer exists; returns its generation."""
+    found = connection.execute(select(customers.c.generation).where(customers.c.key == key)).scalar()
+    if found is None:
+        connection.execute(customers.insert().values(key=key, generation=1, created_ms=now_ms()))
+        return 1
+    return int(found)
+
+
+def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) -> Call:
+    """Begin a call, or go on with the one that is open in this room; durable on return.
+
+    Args:
+        store: Where it is kept.
+        customer: Customer key.
+        room: Name of the LiveKit room.
+        desk: What the customer chose to talk to.
+        fence: Our fence of the room's lease.
+
+    Raises:
+        FencedOut: A job with a higher fence has the call.
+        StoreUnavailable: Nothing was begun.
+    """
+    with store.write() as connection:
+        generation = ensure_customer(connection, customer)
+        row = connection.execute(
+            select(calls)
+            .where(calls.c.room == room, calls.c.state != CallState.ENDED)
+            .order_by(calls.c.started_ms.desc())
+            .limit(1)
+        ).first()
+        if row is not None and row.fence > fence:
+            raise FencedOut(f"call {row.id}", fence, int(row.fence))
+        if row is not None and row.state == CallState.OPEN and row.customer == customer:
+            connection.execute(update(calls).where(calls.c.id == row.id).values(fence=fence))
+            return Call(row.id, customer, generation, room, row.desk, fence, True, json.loads(row.progress))
+        if row is not None:  # it was ending, or somebody else's: a room has one call at a time
+            _finish(connection, row.id, "replaced")
+        call = Call(f"c{secrets.token_hex(8)}", customer, generation, room, desk, fence)
+        connection.execute(
+            calls.insert().values(
+                id=call.id,
+                customer=customer,
+                generation=generation,
+                room=room,
+                desk=desk,
+                state=CallState.OPEN,
+                fence=fence,
+                started_ms=now_ms(),
+            )
+        )
+        return call
+
+
+def begin_ending(store: Store, call: Call, reason: str) -> bool:
+    """Commit that the call is being ended, before the closing line; False when it already was.
+
+    Raises:
+        FencedOut: A successor has the call.
+    """
+    with store.write() as connection:
+        done = connection.execute(
+            update(calls)
+            .where(calls.c.id == call.id, calls.c.fence == call.fence, calls.c.state == CallState.OPEN)
+            .values(state=CallState.ENDING, reason=reason)
+        )
+        if done.rowcount == 1:
+            return True
+        _check_writable(connection, call.id, call.fence)
+        return False
+
+
+def finish(store: Store, call: Call, reason: str) -> None:
+    """End the call: its turns are complete and no more are taken. Again: nothing happens.
+
+    Raises:
+        FencedOut: A successor has the call.
+    """
+    with store.write() as connection:
+        row = connection.execute(select(calls.c.fence, calls.c.state).where(calls.c.id == call.id)).one()
+        if row.state == CallState.ENDED:
+            return
+        if row.fence != call.fence:
+            raise FencedOut(f"call {call.id}", call.fence, int(row.fence))
+        _finish(connection, call.id, reason)
+
+
+def _finish(connection: Connection, call_id: str, reason: str) -> None:
+    values = {"state": CallState.ENDED, "ended_ms": now_ms()}
+    connection.execute(update(calls).where(calls.c.id == call_id, calls.c.reason == "").values(reason=reason))
+    connection.execute(update(calls).where(calls.c.id == call_id).values(**values))
+
+
+def _check_writable(connection: Connection, call_id: str, fence: int) -> None:
+    row = connection.execute(select(calls.c.fence, calls.c.state).where(calls.c.id == call_id)).first()
+    if row is None:
+        raise CallOver(call_id, "unknown")
+    if row.fence != fence:
+        raise FencedOut(f"call {call_id}", fence, int(row.fence))
+
+
+def open_call_of_room(store: Store, room: str) -> str | None:
+    """The state of the room's call that has not ended; None when there is none."""
+    with store.read() as connection:
+        state = connection.execute(
+            select(calls.c.state).where(calls.c.room == room, calls.c.state != CallState.ENDED).limit(1)
+        ).scalar()
+    return None if state is None else str(state)
+
+
+def rooms_of_open_calls(store: Store) -> list[str]:
+    """The rooms of all calls that have not ended."""
+    with store.read() as connection:
+        return list(
+            connection.execute(select(calls.c.room).where(calls.c.state != CallState.ENDED).distinct()).scalars()
+        )
