@@ -1,0 +1,109 @@
+"""LiveKit's server API, as far as rooms need it. A failure is an exception, never an empty list.
+
+Never goes through a proxy: aiohttp reads none from the environment unless told to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import aiohttp
+from livekit import api
+
+from voicectl.voice.config import VoiceSettings
+from voicectl.voice.errors import ServerSilent
+
+AGENT = 4  # ParticipantInfo.Kind.AGENT; only our own token minting can set it (livekit-server.md 13)
+_KINDS_OF_HUMANS = (0, 3, 5)  # STANDARD, SIP, CONNECTOR
+TIMEOUT_S = 3.0
+
+T = TypeVar("T")
+
+
+class RoomAdmin:
+    """Asks one LiveKit server.
+
+    Args:
+        url: The server's address.
+        client: LiveKit's API client.
+    """
+
+    def __init__(self, url: str, client: api.LiveKitAPI) -> None:
+        self._url = url
+        self._api = client
+
+    async def rooms(self) -> list[api.Room]:
+        """All rooms of the server.
+
+        Raises:
+            ServerSilent: The server did not answer.
+        """
+        answer = await self._ask("list rooms", self._api.room.list_rooms(api.ListRoomsRequest()))
+        return list(answer.rooms) if answer is not None else []
+
+    async def participants(self, room: str) -> list[api.ParticipantInfo]:
+        """Everybody in a room; empty when there is no such room.
+
+        Raises:
+            ServerSilent: The server did not answer.
+        """
+        answer = await self._ask(
+            "list participants", self._api.room.list_participants(api.ListParticipantsRequest(room=room))
+        )
+        return list(answer.participants) if answer is not None else []
+
+    async def remove(self, room: str, identity: str) -> None:
+        """Take one participant out; gone already: nothing happens.
+
+        Raises:
+            ServerSilent: The server did not answer.
+        """
+        request = api.RoomParticipantIdentity(room=room, identity=identity)
+        await self._ask("remove a participant", self._api.room.remove_participant(request))
+
+    async def dispatch(self, room: str, agent_name: str, metadata: dict[str, str]) -> str:
+        """Ask for an agent in a room; returns the dispatch's id.
+
+        Raises:
+            ServerSilent: The server did not answer, or gave no id.
+        """
+        request = api.CreateAgentDispatchRequest(room=room, agent_name=agent_name, metadata=json.dumps(metadata))
+        answer = await self._ask("dispatch an agent", self._api.agent_dispatch.create_dispatch(request))
+        if answer is None or not answer.id:
+            raise ServerSilent(self._url, "dispatch an agent", "no dispatch id")
+        return str(answer.id)
+
+    async def delete_room(self, room: str) -> None:
+        """End a room for everybody; gone already: nothing happens.
+
+        Raises:
+            ServerSilent: The server did not answer.
+        """
+        await self._ask("delete a room", self._api.room.delete_room(api.DeleteRoomRequest(room=room)))
+
+    async def _ask(self, what: str, answer: Awaitable[T]) -> T | None:
+        try:
+            return await answer
+        except api.TwirpError as e:
+            if e.code == api.TwirpErrorCode.NOT_FOUND:
+                return None
+            raise ServerSilent(self._url, what, f"{e.code}: {e.message}") from e
+        except (aiohttp.ClientError, TimeoutError, OSError) as e:
+            raise ServerSilent(self._url, what, str(e) or type(e).__name__) from e
+
+
+def is_human(participant: api.ParticipantInfo) -> bool:
+    """Whether a participant is a customer, by its kind; names say nothing."""
+    return participant.kind in _KINDS_OF_HUMANS
+
+
+@asynccontextmanager
+async def room_admin(settings: VoiceSettings) -> AsyncIterator[RoomAdmin]:
+    """An open client for the server of these settings."""
+    key, secret = settings.key_secret()
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    async with api.LiveKitAPI(settings.livekit_url, key, secret, timeout=timeout) as client:
+        yield RoomAdmin(settings.livekit_url, client)

@@ -1,0 +1,287 @@
+"""The worker: registers with LiveKit under one name, answers offers, runs a process per call, heals what died.
+
+Run by `voicectl run worker`. One worker per VOICE_HOME, by an OS lock held for the life of the process.
+Not here: what happens in a call (call.py), how an offer is answered (offers.py), who else heals (rooms/reconciler.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import secrets
+import signal
+from collections.abc import Awaitable, Iterator
+from typing import cast
+
+from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobProcess, JobRequest
+
+from voicectl.memory.config import load
+from voicectl.memory.errors import FencedOut, StoreUnavailable
+from voicectl.memory.store.engine import open_store
+from voicectl.memory.store.leases import Grant, LeaseState, open_leases
+from voicectl.voice import engines, offers
+from voicectl.voice.agents.desks import desk
+from voicectl.voice.build import build_id
+from voicectl.voice.call import MemoryCall, NotOurs, join_call
+from voicectl.voice.config import VoiceSettings
+from voicectl.voice.engines.tts import spell_ids_transform
+from voicectl.voice.errors import DeskUnknown, ServerSilent, WorkerRunning
+from voicectl.voice.proxies import spare_loopback
+from voicectl.voice.rooms.admin import RoomAdmin, room_admin
+from voicectl.voice.rooms.reconciler import Reconciler
+
+log = logging.getLogger(__name__)
+
+PRESENCE_TTL_S = 5.0
+PRESENCE_RENEW_S = 1.0
+WATCH_S = 0.05
+CANARY_S = 1.0
+DRAIN_S = 20
+MAX_METADATA = 4096
+
+
+def prewarm(process: JobProcess) -> None:
+    """Load speech models before a job comes."""
+    process.userdata["engines"] = engines.preload(load(VoiceSettings))
+
+
+async def entry(ctx: JobContext) -> None:
+    """One job: join, build the engines, start the desk. Returns when the call is under way."""
+    settings = load(VoiceSettings)
+    wanted = metadata(ctx.job.metadata).get("desk") or settings.default_desk
+    try:
+        call = await join_call(ctx, desk=wanted)
+    except NotOurs as e:
+        log.info("no call for this job", extra={"why": str(e)})
+        return
+    made = engines.build(settings, preloaded=ctx.proc.userdata.get("engines"), keyterms=call.keyterms)
+    session: AgentSession[None] = AgentSession(
+        stt=made.stt,
+        llm=made.llm,
+        tts=made.tts,
+        vad=made.vad,
+        turn_handling=engines.turn_handling(settings),
+        tts_text_transforms=["filter_markdown", "filter_emoji", spell_ids_transform],
+        conn_options=engines.connect_options(settings),
+    )
+    try:
+        chosen = desk(call.call.desk)
+    except DeskUnknown as e:
+        log.warning("unknown desk", extra={"desk": e.name[:60]})
+        await call.start(session, Agent(instructions=""), greeting="")
+        await call.refuse("I'm sorry, there is no such desk here. Goodbye.")
+        return
+    ctx.add_shutdown_callback(made.aclose)
+    await call.start(session, chosen.first_agent(call))
+
+
+def metadata(text: str) -> dict[str, str]:
+    """A job's metadata as words; whatever else is in there counts as nothing."""
+    if len(text) > MAX_METADATA:
+        return {}
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        return {}
+    return {str(k): v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
+
+
+class Worker:
+    """One registered worker.
+
+    Args:
+        settings: The installation's settings.
+    """
+
+    def __init__(self, settings: VoiceSettings) -> None:
+        key, secret = settings.key_secret()
+        spare_loopback(settings.livekit_url)
+        self._settings = settings
+        self._leases = open_leases(settings)
+        self._capacity = settings.calls_at_once()
+        self._rooms: dict[str, tuple[str, str]] = {}  # job id → room, identity
+        self._offered = 0
+        self._canary = f"canary-{secrets.token_hex(6)}"
+        self._reached = asyncio.Event()
+        self.server = AgentServer(
+            ws_url=settings.livekit_url,
+            api_key=key,
+            api_secret=secret,
+            http_proxy=None,
+            host="127.0.0.1",
+            port=settings.worker_port,
+            # The SDK would drop bursts without a word; capacity is decided in the offer (livekit-server.md 5).
+            load_threshold=math.inf,
+            load_fnc=_no_load,
+            num_idle_processes=1 if settings.stt_is_local() else 2,
+            initialize_process_timeout=60.0,  # loading speech models on a busy machine
+            setup_fnc=prewarm,
+            preload_modules=["voicectl.voice.worker", *engines.plugin_modules(settings)],
+        )
+        self.server.rtc_session(entry, agent_name=settings.agent_name, on_request=self._offer)
+
+    async def _offer(self, request: JobRequest) -> None:
+        if request.room.name == self._canary:
+            self._reached.set()
+            await request.reject(terminate=True)
+            return
+        busy = len(self.server.active_jobs) + self._offered
+        if busy >= self._capacity:
+            log.warning("offer refused: full", extra={"room": request.room.name, "calls": busy})
+            await request.reject(terminate=False)
+            return
+        self._offered += 1
+        try:
+            await offers.offer(request, self._leases)
+        finally:
+            self._offered -= 1
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT, then let calls finish for a while.
+
+        Raises:
+            RuntimeError: LiveKit could not be reached for about two minutes.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stop.set)
+        registered = asyncio.Event()
+        self.server.on("worker_registered", lambda *_: registered.set())
+        await self._warm_up()
+        store = await asyncio.to_thread(open_store, self._settings)
+        async with room_admin(self._settings) as admin:
+            name = f"worker-{os.getpid()}"
+            reconciler = Reconciler(name, self._settings.agent_name, store, self._leases, admin)
+            serving = asyncio.create_task(self.server.run(devmode=False), name="serve")
+            helpers = [
+                asyncio.create_task(self._watch_jobs(reconciler), name="watch jobs"),
+                asyncio.create_task(_after(registered, reconciler.run()), name="reconcile"),
+                asyncio.create_task(_after(registered, self._be_present(name, admin)), name="presence"),
+            ]
+            stopping = asyncio.create_task(_after(stop, asyncio.sleep(0)), name="stop")
+            done, _ = await asyncio.wait({serving, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
+            log.info("the worker stops", extra={"calls": len(self.server.active_jobs)})
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
+            if serving not in done:
+                try:
+                    await self.server.drain(timeout=DRAIN_S)
+                except TimeoutError:
+                    log.warning("calls are handed over", extra={"calls": len(self.server.active_jobs)})
+                await self.server.aclose()
+            stopping.cancel()
+            for task in done - {stopping}:
+                task.result()
+            await serving
+        store.close()
+
+    async def _warm_up(self) -> None:
+        chosen = desk(self._settings.default_desk)
+        nobody = cast(MemoryCall, None)  # tools are bound to a call when they are called; here they are only shown
+        await engines.warm_up(self._settings, chosen.instructions, chosen.tools(nobody))
+
+    async def _watch_jobs(self, reconciler: Reconciler) -> None:
+        """Heal at once when a job's process has died: nobody else sees it for 22 s (livekit-server.md 8)."""
+        seen: dict[str, tuple[str, str]] = {}
+        healing: set[asyncio.Task[bool]] = set()
+        while True:
+            now = {j.job.id: (j.job.room.name, j.accept_arguments.identity) for j in self.server.active_jobs}
+            for job_id in seen.keys() - now.keys():
+                room, identity = seen[job_id]
+                task = asyncio.create_task(self._heal(reconciler, room, identity))
+                healing.add(task)
+                task.add_done_callback(healing.discard)
+            seen = now
+            await asyncio.sleep(WATCH_S)
+
+    async def _heal(self, reconciler: Reconciler, room: str, identity: str) -> bool:
+        try:
+            return await reconciler.heal(room, proven_dead=identity)
+        except StoreUnavailable as e:
+            log.warning("a room waits for the store", extra={"room": room, "why": e.reason})
+            return False
+
+    async def _wait_for_offers(self, admin: RoomAdmin) -> None:
+        """Return when a dispatch under our name reaches us.
+
+        After a registration the server takes up to 5 s to learn the name; a dispatch in that time is lost without a
+        word (livekit-server.md 5).
+        """
+        while not self._reached.is_set():
+            try:
+                await admin.dispatch(self._canary, self._settings.agent_name, {})
+                await asyncio.wait_for(self._reached.wait(), CANARY_S)
+            except TimeoutError:
+                log.info("dispatches do not reach this worker yet", extra={"agent_name": self._settings.agent_name})
+            except ServerSilent as e:
+                log.warning("the server took no dispatch", extra={"why": str(e)})
+                await asyncio.sleep(CANARY_S)
+        with contextlib.suppress(ServerSilent):  # the server removes an empty room by itself after a minute
+            await admin.delete_room(self._canary)
+
+    async def _be_present(self, name: str, admin: RoomAdmin) -> None:
+        """Keep a lease `worker:…` alive: what readiness and capacity are read from."""
+        await self._wait_for_offers(admin)
+        about = json.dumps({"capacity": self._capacity, "build": build_id(), "pid": os.getpid()})
+        grant: Grant | None = None
+        try:
+            while True:
+                try:
+                    if grant is None:
+                        claim = (f"worker:{name}", about, PRESENCE_TTL_S, LeaseState.HELD)
+                        grant = await asyncio.to_thread(self._leases.claim, *claim)
+                    else:
+                        grant = await asyncio.to_thread(self._leases.renew, grant, PRESENCE_TTL_S)
+                except (FencedOut, StoreUnavailable) as e:
+                    grant = None
+                    log.warning("the worker is not listed", extra={"why": str(e)})
+                await asyncio.sleep(PRESENCE_RENEW_S)
+        finally:
+            if grant is not None:
+                self._leases.release(grant)
+
+
+async def _after(event: asyncio.Event, work: Awaitable[None]) -> None:
+    await event.wait()
+    await work
+
+
+def _no_load() -> float:
+    return 0.0  # above 0.7 the server stops offering, without a word (livekit-server.md, surprise 4)
+
+
+@contextlib.contextmanager
+def only_worker(settings: VoiceSettings) -> Iterator[None]:
+    """Hold the lock of this VOICE_HOME's worker.
+
+    Raises:
+        WorkerRunning: Another process holds it; names it.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (settings.home / "worker.lock").open("a+") as f:
+        try:
+            fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as e:
+            f.seek(0)
+            raise WorkerRunning(f.read().strip() or str(f.name)) from e
+        f.truncate(0)
+        f.write(f"pid {os.getpid()}")
+        f.flush()
+        yield
+
+
+def run_worker(settings: VoiceSettings) -> None:
+    """Run the worker of this VOICE_HOME until it is told to stop.
+
+    Raises:
+        WorkerRunning: One runs already.
+    """
+    with only_worker(settings):
+        asyncio.run(Worker(settings).run())
