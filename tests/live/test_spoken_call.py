@@ -1,0 +1,178 @@
+"""A call through the real server: what is said is heard, answered aloud, recorded and remembered."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from sqlalchemy import select
+
+from tests.live.conftest import Call
+from tests.support.installation import Installation
+from tests.support.llm_stub import LLMStub, Reply, by_keyword
+from tests.support.waiting import wait_until
+from voicectl.memory import profile
+from voicectl.memory.store.schema import calls, turns
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+
+
+def rows(installation: Installation, customer: str) -> list[tuple[str, str]]:
+    store = installation.store()
+    with store.read() as connection:
+        found = connection.execute(
+            select(turns.c.role, turns.c.text)
+            .join(calls)
+            .where(calls.c.customer == customer, turns.c.role.in_(["user", "assistant"]))
+            .order_by(calls.c.started_ms, turns.c.seq)
+        ).all()
+    store.close()
+    return [(r.role, r.text) for r in found]
+
+
+def ended(installation: Installation, customer: str) -> list[tuple[str, str]]:
+    store = installation.store()
+    with store.read() as connection:
+        found = connection.execute(select(calls.c.state, calls.c.reason).where(calls.c.customer == customer)).all()
+    store.close()
+    return [(r.state, r.reason) for r in found]
+
+
+async def test_what_is_said_is_answered_aloud_and_recorded(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    script.script = by_keyword({"opening": Reply("We open at nine in the morning."), "goodbye": Reply(tool="end_call")})
+
+    async with place_call(customer) as caller:
+        greeting, _ = await caller.hear()
+        await caller.say("What are your opening hours?")
+        answer, heard = await caller.hear()
+        await caller.hang_up()
+
+    assert "help you" in greeting.lower()
+    assert "nine" in answer.lower() or "9" in answer
+    assert heard.duration_s > 0.5
+    await wait_until(lambda: "" if ended(installation, customer) == [("ended", "customer left")] else "not ended", 15)
+    spoken = rows(installation, customer)
+    assert [role for role, _ in spoken] == ["assistant", "user", "assistant"]
+    assert "opening hours" in spoken[1][1].lower()
+    assert spoken[2][1] == "We open at nine in the morning."
+
+
+async def test_a_customer_who_calls_again_is_greeted_by_name_and_the_fact_is_in_front_of_the_model(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    script.script = by_keyword(
+        {
+            "Result:": Reply("I will remember that."),
+            "peanuts": Reply(tool="remember", arguments={"fact": "is allergic to peanuts"}),
+            "goodbye": Reply(tool="end_call"),
+        }
+    )
+    async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("Hello, my name is Sarah Johnson, and I am allergic to peanuts.")
+        confirmed, _ = await caller.hear()
+        await caller.say("Goodbye.")
+        closing, _ = await caller.hear()
+        over = await caller.wait_over()
+    script.requests.clear()
+
+    async with place_call(customer) as caller:
+        greeting, _ = await caller.hear()
+        await caller.say("What should I not eat?")
+        await caller.hear()
+        await caller.hang_up()
+
+    assert "remember" in confirmed.lower()
+    assert "thank you for calling" in closing.lower(), "the closing line must be heard to its end"
+    assert over == "ROOM_DELETED"
+    assert "sarah" in greeting.lower()
+    assert "welcome back" in greeting.lower()
+    prompt = str(script.requests[-1]["messages"])
+    assert "is allergic to peanuts" in prompt
+    store = installation.store()
+    lines = {line.text: line for line in profile.lines(store, customer)}
+    store.close()
+    assert "my name is sarah johnson" in (lines["name: Sarah Johnson"].because or "").lower()
+    assert lines["is allergic to peanuts"].source == profile.Source.TOOL
+    assert ended(installation, customer)[0] == ("ended", "ended by the agent")
+
+
+async def test_another_customer_is_told_nothing_of_it(script: LLMStub, place_call: Call, customer: str) -> None:
+    script.script = by_keyword(
+        {"Result:": Reply("Fine."), "peanuts": Reply(tool="remember", arguments={"fact": "hates peanuts"})}
+    )
+    async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("I hate peanuts.")
+        await caller.hear()
+    script.requests.clear()
+
+    async with place_call(f"{customer}-other") as caller:
+        greeting, _ = await caller.hear()
+        await caller.say("What do you know about me?")
+        await caller.hear()
+
+    assert "welcome back" not in greeting.lower()
+    assert script.requests
+    assert "peanuts" not in str(script.requests)
+
+
+async def test_two_customers_at_once_have_rooms_of_their_own(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    script.script = by_keyword({"apples": Reply("You said apples."), "bananas": Reply("You said bananas.")})
+
+    async with place_call(f"{customer}-a") as one, place_call(f"{customer}-b") as two:
+        await asyncio.gather(one.hear(), two.hear())
+        await asyncio.gather(one.say("I have apples."), two.say("I have bananas."))
+        (heard_one, _), (heard_two, _) = await asyncio.gather(one.hear(), two.hear())
+
+    assert one.room.name != two.room.name
+    assert "apples" in heard_one.lower()
+    assert "bananas" in heard_two.lower()
+    assert [r for r, t in rows(installation, f"{customer}-a") if "banana" in t.lower()] == []
+
+
+@pytest.mark.parametrize("behaviour", ["refuse", "no first byte", "stall"])
+async def test_when_the_model_fails_the_customer_hears_words_and_the_next_turn_works(
+    script: LLMStub, place_call: Call, customer: str, behaviour: str
+) -> None:
+    broken = Reply("one two three four five six seven", behaviour=behaviour)
+    script.script = by_keyword({"weather": broken, "thank": Reply("You are very welcome.")})
+
+    async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("How is the weather?")
+        apology, heard = await caller.hear(start_s=6)
+        await caller.say("Thank you.")
+        answer, _ = await caller.hear()
+
+    assert apology.strip()
+    assert heard.first_audible_s < 6, "on a busy machine; the bench states the 3 s"
+    assert "welcome" in answer.lower()
+
+
+async def test_a_killed_job_is_replaced_and_the_call_goes_on(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    script.script = by_keyword({"one": Reply("That was one."), "two": Reply("The second is done.")})
+
+    async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("This is number one.")
+        await caller.hear()
+        before = caller.agents()
+        script.requests.clear()
+        installation.kill_job_of(caller)
+        sorry, heard = await caller.hear(start_s=30)
+        await wait_until(lambda: "" if caller.agents() and caller.agents() != before else str(caller.agents()), 10)
+        await caller.say("This is number two.")
+        answer, _ = await caller.hear()
+
+    assert "cut off" in sorry.lower()
+    assert heard.first_audible_s < 20
+    assert "second" in answer.lower()
+    assert "That was one." in str(script.requests[-1]["messages"]), "the successor must know what was said before"
+    assert len(ended(installation, customer)) == 1, "one call, two jobs"

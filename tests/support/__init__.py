@@ -1,0 +1,1 @@
+"""Helpers of the tests: waiting for a condition, servers with named behaviours."""

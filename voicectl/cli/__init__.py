@@ -1,0 +1,1 @@
+"""voicectl: parse, call one function of voice or memory, print. What installs and starts things is in system/."""

@@ -1,0 +1,43 @@
+"""`voicectl memory`: what we remember, for operators."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from voicectl.cli import out
+
+app = typer.Typer(help="What we remember of customers.", no_args_is_help=True)
+Customer = Annotated[str, typer.Argument(help="Customer key: +8801700000001, user:42, or a demo name.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command()
+def show(customer: Customer, as_json: Json = False) -> None:
+    """Show what is remembered of a customer, and what taught it. Example: voicectl memory show +8801700000001."""
+    from voicectl.memory import admin
+    from voicectl.memory.config import MemorySettings, load
+    from voicectl.memory.store import open_store
+
+    seen = admin.show(open_store(load(MemorySettings)), customer)
+    if as_json:
+        out.document(admin.as_json(seen))
+        return
+    out.text(f"{seen.customer}: {seen.calls} call{'' if seen.calls == 1 else 's'}, {seen.turns} turns")
+    rows: list[dict[str, Any]] = [
+        {"id": line.op_id, "block": line.block, "line": line.text, "source": line.source, "because": line.because}
+        for line in seen.lines
+    ]
+    out.table(rows, ("id", "block", "line", "source", "because"))
+
+
+@app.command("list")
+def list_(as_json: Json = False) -> None:
+    """List the customers that are known. Example: voicectl memory list --json."""
+    from voicectl.memory import admin
+    from voicectl.memory.config import MemorySettings, load
+    from voicectl.memory.store import open_store
+
+    rows = admin.customers_known(open_store(load(MemorySettings)))
+    out.table(rows, ("customer", "name", "calls", "last_call"), as_json=as_json, name="customers")

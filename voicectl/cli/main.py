@@ -1,0 +1,64 @@
+"""The entry of voicectl: which commands there are, and what an error becomes.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 not running or not reachable, 4 not found, 5 refused.
+Commands are one module each under commands/; heavy imports are inside them, so that --help takes no second.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from voicectl.cli.commands import (
+    call,
+    config,
+    demo,
+    desks,
+    doctor,
+    down,
+    logs,
+    memory,
+    models,
+    restart,
+    run,
+    status,
+    uninstall,
+    up,
+)
+
+app = typer.Typer(
+    name="voicectl",
+    help="The voice agent that remembers its callers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (up.up, down.down, restart.restart, status.status, logs.logs, doctor.doctor, call.call, demo.demo):
+    app.command()(command)
+app.add_typer(memory.app, name="memory")
+app.add_typer(models.app, name="models")
+app.add_typer(desks.app, name="desks")
+app.add_typer(config.app, name="config")
+app.command()(uninstall.uninstall)
+app.add_typer(run.app, name="run", hidden=True)
+
+
+def main() -> None:
+    """Run voicectl; the process's exit code says how it went."""
+    from voicectl.cli.faults import explained
+
+    try:
+        code = app(standalone_mode=False)
+    except Exception as e:
+        answer = explained(e)
+        if answer is None:
+            raise
+        sys.stderr.write(answer.text + "\n")
+        sys.exit(answer.code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()
