@@ -65,6 +65,11 @@ async def reached(installation: Installation) -> None:
     raise AssertionError("no dispatch reached the plain agent")
 
 
+def _registered(log: Path) -> str:
+    text = log.read_text()
+    return "" if "registered worker" in text else f"not registered: {text}"
+
+
 async def _joined(admin: RoomAdmin) -> str:
     return "" if await admin.participants("front-desk-canary") else "nobody joined"
 
@@ -75,7 +80,7 @@ async def test_somebody_elses_agent_remembers_its_caller_and_has_its_room_to_its
     script.script = by_keyword(
         {"Result:": Reply("Noted."), "window": Reply(tool="remember", arguments={"fact": "wants a room with a window"})}
     )
-    await wait_until(lambda: "" if "registered worker" in plain_agent.read_text() else plain_agent.read_text(), 60)
+    await wait_until(lambda: _registered(plain_agent), 60)
     await reached(installation)
 
     url = installation.livekit_url

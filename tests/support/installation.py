@@ -37,22 +37,21 @@ class Installation:
 
     Args:
         home: The VOICE_HOME.
-        llm_url: OpenAI-compatible server for the calls.
+        llm_url: OpenAI-compatible server for the calls; None for the small local model.
         environment: Further settings of all its processes.
     """
 
-    def __init__(self, home: Path, llm_url: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(self, home: Path, llm_url: str | None, environment: dict[str, str] | None = None) -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port()}"
         self.livekit_url = f"ws://127.0.0.1:{free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._local_llm = llm_url is None
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("VOICE_", "MEMORY_", "LIVEKIT_", "OPENAI_"))},
             "VOICE_HOME": str(home),
             "VOICE_ENV_FILE": str(home / "none.env"),
-            "OPENAI_BASE_URL": llm_url,
-            "OPENAI_API_KEY": "scripted",
-            "VOICE_LLM_MODEL": "scripted",
+            **(_scripted(llm_url) if llm_url else {"VOICE_LOCAL": "true"}),
             "MEMORY_BACKEND": "embedded",
             **(environment or {}),
         }
@@ -70,10 +69,16 @@ class Installation:
             livekit_url=self.livekit_url,
             voice_rtc_udp_port=free_port(socket.SOCK_DGRAM),
             voice_http_port=int(self.url.rsplit(":", 1)[1]),
+            voice_local_llm_url=f"http://127.0.0.1:{free_port()}/v1",
+            voice_local_llm_key=secrets.token_hex(16),
         )
         try:
             self.start_livekit()
             self.start("web")
+            if self._local_llm:
+                self.start("llm")
+                llm_root = str(self.settings.local_llm_url).removesuffix("/v1")
+                self._wait_http(f"{llm_root}/health", "llm", 60)
             self.start("worker")
             self.wait_ready()
         except BaseException:
@@ -82,7 +87,7 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in ("worker", "web", "livekit"):
+        for name in ("worker", "web", "llm", "livekit"):
             if name in self.processes:
                 self.kill(name, signal.SIGKILL)
 
@@ -106,7 +111,7 @@ class Installation:
         self._wait_http(self.livekit_url.replace("ws", "http", 1), "livekit", 10)
 
     def start(self, name: str) -> None:
-        """Start worker or web, as the supervisor would."""
+        """Start worker, web or llm, as the supervisor would."""
         self._spawn(name, [sys.executable, "-m", "voicectl.cli.main", "run", name])
 
     def _spawn(self, name: str, argv: list[str]) -> None:
@@ -163,6 +168,10 @@ class Installation:
         assert answer.status_code == 201, answer.text
         body = answer.json()
         return body["server_url"], body["participant_token"]
+
+
+def _scripted(url: str) -> dict[str, str]:
+    return {"OPENAI_BASE_URL": url, "OPENAI_API_KEY": "scripted", "VOICE_LLM_MODEL": "scripted"}
 
 
 def _fields(state: dict[str, object]) -> dict[str, object]:

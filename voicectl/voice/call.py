@@ -8,8 +8,7 @@
 
 The room has one agent, the lease holder; turns are recorded as heard and nothing waits for it; what is known is in the
 prompt before the first word; every way of ending goes through `MemoryCall.end`.
-Not here: engines (engines/), desks (agents/), offers (offers.py), events become turns (listening.py), the page's view
-(page_link.py).
+Not here: offers (offers.py), what is known (knowledge.py), turns (listening.py), the clean-up (ending.py).
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Coroutine
 from typing import Any
 
 from livekit import rtc
@@ -25,23 +25,24 @@ from livekit.agents.beta import Instructions
 from livekit.agents.llm import ChatContext, FunctionTool
 from livekit.agents.voice import room_io
 
-from voicectl.memory import calls, names, profile, recall
+from voicectl.memory import calls, profile, recall
 from voicectl.memory.calls import Call
 from voicectl.memory.config import load
-from voicectl.memory.errors import FencedOut, MemoryFault, StoreUnavailable
+from voicectl.memory.errors import FencedOut, MemoryFault
 from voicectl.memory.identity import hashed
 from voicectl.memory.recorder import Recorder
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import open_leases
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.customer import Customer, customer_of
-from voicectl.voice.errors import ServerSilent
+from voicectl.voice.ending import Ending, leave_empty
 from voicectl.voice.events import Attribute, EndReason
+from voicectl.voice.knowledge import Knowledge
 from voicectl.voice.listening import Listener, guarded
 from voicectl.voice.memory_tools import memory_tools
 from voicectl.voice.page_link import PageLink
 from voicectl.voice.rooms import registry
-from voicectl.voice.rooms.admin import is_human, room_admin
+from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.guard import Guard
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ log = logging.getLogger(__name__)
 APOLOGY = "I'm sorry, I lost my thread for a moment. Could you say that again, please?"
 CUT_OFF = "I'm sorry, we were cut off for a moment. I'm back. Could you say that again, please?"
 HISTORY_ITEMS = 20
-LEFT = (rtc.DisconnectReason.CLIENT_INITIATED, rtc.DisconnectReason.USER_REJECTED)
+HUNG_UP = (rtc.DisconnectReason.CLIENT_INITIATED, rtc.DisconnectReason.USER_REJECTED)
 
 
 class NotOurs(MemoryFault):
@@ -76,38 +77,27 @@ async def join_call(ctx: JobContext, *, desk: str = "") -> MemoryCall:
     except FencedOut as e:
         ctx.shutdown(EndReason.FENCED_OUT)
         raise NotOurs(str(e)) from e
-    lost = asyncio.Event()
-    keeper = registry.Keeper(leases, grant, lost.set)
+    fenced_out = asyncio.Event()
+    keeper = registry.Keeper(leases, grant, fenced_out.set)
     try:
         participant = await asyncio.wait_for(ctx.wait_for_participant(), settings.reconnect_grace_s)
     except TimeoutError as e:
-        await _leave_empty(settings, room, keeper)
+        await leave_empty(settings, room.name, keeper)
         ctx.shutdown(EndReason.NO_CUSTOMER)
         raise NotOurs(f"no customer came to {room.name} in {settings.reconnect_grace_s} s") from e
     customer = customer_of(participant)
     store = await asyncio.to_thread(open_store, settings)
-    call = await asyncio.to_thread(_open, store, customer, room.name, desk, keeper.fence)
-    known = await asyncio.to_thread(recall.read, store, customer.key, but_call=call.id)
-    return MemoryCall(ctx, settings, store, keeper, lost, customer, call, known)
+    call, known = await asyncio.to_thread(_open, store, customer, room.name, desk, keeper.fence)
+    return MemoryCall(ctx, settings, store, keeper, fenced_out, customer, call, known)
 
 
-def _open(store: Store, customer: Customer, room: str, desk: str, fence: int) -> Call:
+def _open(store: Store, customer: Customer, room: str, desk: str, fence: int) -> tuple[Call, recall.Recalled]:
     call = calls.open_call(store, customer=customer.key, room=room, desk=desk, fence=fence)
-    if customer.name and profile.name_of(profile.lines(store, customer.key)) is None:
+    known = recall.read(store, customer.key, but_call=call.id)
+    if customer.name and known.name is None:
         profile.put(store, customer.key, f"name: {customer.name}", profile.Origin(profile.Source.PAGE, call.id))
-    return call
-
-
-async def _leave_empty(settings: VoiceSettings, room: rtc.Room, keeper: registry.Keeper) -> None:
-    """Take a room along that nobody came to; only if the server says that nobody is there."""
-    try:
-        async with room_admin(settings) as admin:
-            people = await admin.participants(room.name)
-            if not any(is_human(p) for p in people) and await asyncio.to_thread(keeper.begin_closing):
-                await admin.delete_room(room.name)
-    except ServerSilent as e:
-        log.warning("an empty room stays", extra={"room": room.name, "why": str(e)})
-    await asyncio.to_thread(keeper.release)
+        known = recall.read(store, customer.key, but_call=call.id)
+    return call, known
 
 
 class MemoryCall:
@@ -115,8 +105,10 @@ class MemoryCall:
 
     Attributes:
         customer: Who is on the line.
-        known: What was known when the call began, and what has been learnt since.
+        call: Its record: id, desk, fence, and whether another job began it.
+        knowledge: What is known of the customer now.
         store: The store, for tools of your own.
+        settings: The installation's settings.
     """
 
     def __init__(
@@ -125,31 +117,37 @@ class MemoryCall:
         settings: VoiceSettings,
         store: Store,
         keeper: registry.Keeper,
-        lost: asyncio.Event,
+        fenced_out: asyncio.Event,
         customer: Customer,
         call: Call,
         known: recall.Recalled,
     ) -> None:
-        self.customer = customer
-        self.known = known
-        self.store = store
-        self.settings = settings
-        self.call = call
+        self.customer, self.call, self.store, self.settings = customer, call, store, settings
+        self.knowledge = Knowledge(store, call, settings, known)
         self._ctx = ctx
         self._keeper = keeper
-        self._lost = lost
-        self._instructions: list[Instructions] = []
+        self._fenced_out = fenced_out
         self._session: AgentSession[Any] | None = None
         self._listener: Listener | None = None
-        self._ending: asyncio.Task[None] | None = None
-        self._left: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._over: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._disconnected: rtc.DisconnectReason.ValueType | None = None
-        ctx.room.on("disconnected", guarded(self._on_disconnected))
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._page = PageLink(ctx.room, self)
+        self.knowledge.on_change(self._page.show)
+        loop = asyncio.get_running_loop()
+
+        def fenced_from_thread() -> None:
+            loop.call_soon_threadsafe(fenced_out.set)
+
         self._recorder = Recorder(
-            store, call, journal_dir=settings.home / "journal", on_fenced_out=self._from_thread(lost.set)
+            store,
+            call,
+            journal_dir=settings.home / "journal",
+            on_fenced_out=fenced_from_thread,
         )
+        self._ending = Ending(settings, store, call, ctx.room.name, self._recorder, keeper)
+        ctx.room.on("disconnected", guarded(self._on_disconnected))
         ctx.log_context_fields = {
             **ctx.log_context_fields,
             "call": call.id,
@@ -166,9 +164,7 @@ class MemoryCall:
         Args:
             static: The agent's own prompt; byte-stable, so that providers and the local model can cache it.
         """
-        made = Instructions(static, dynamic=self._about())
-        self._instructions.append(made)
-        return made
+        return self.knowledge.instructions(static)
 
     @property
     def tools(self) -> list[FunctionTool[..., Any]]:
@@ -177,34 +173,20 @@ class MemoryCall:
 
     def greeting(self) -> str:
         """The first words: by name when it is known. A template, so it is always right and takes no time."""
-        name = self.known.name
+        known = self.knowledge.now
         if self.call.continued:
             return CUT_OFF
-        if self.known.calls_before and name:
-            return f"Hello {name}, welcome back. How can I help you?"
-        if name:
-            return f"Hello {name}, nice to meet you. How can I help you?"
-        return "Hello, nice to meet you. How can I help you?"
+        if known.calls_before and known.name:
+            return f"Hello {known.name}, welcome back. How can I help you?"
+        return f"Hello{' ' + known.name if known.name else ''}, nice to meet you. How can I help you?"
 
     def keyterms(self) -> list[str]:
         """Names that recognition should expect in this call."""
-        return [self.known.name] if self.known.name else []
-
-    async def refuse(self, words: str) -> None:
-        """Say why there is no call, to the end, and end it."""
-        await asyncio.to_thread(self._begin_ending, EndReason.UNKNOWN_DESK)
-        if self._session is not None:
-            await self._session.say(words, allow_interruptions=False)
-        await self.end(EndReason.UNKNOWN_DESK)
+        return [self.knowledge.now.name] if self.knowledge.now.name else []
 
     def origin(self, source: profile.Source) -> profile.Origin:
         """Where something learnt now comes from: this call, the customer's last words."""
         return profile.Origin(source, self.call.id, self._listener.last_user_item if self._listener else None)
-
-    def _about(self) -> str:
-        budget = min(self.settings.recall_budget_tokens, 160 if self.settings.llm_is_local() else 10_000)
-        text = recall.render(self.known, budget).text
-        return text or "Nothing is known about the caller yet."
 
     # -- the call itself ---------------------------------------------------------------------------------------
 
@@ -220,7 +202,7 @@ class MemoryCall:
         self._listener = Listener(session, self._recorder, self._on_user_turn)
         session.on("close", guarded(self._on_close))
         session.on("error", guarded(self._on_error))
-        session.on("agent_state_changed", guarded(self._on_state))
+        session.on("agent_state_changed", guarded(self._on_agent_state))
         if self.call.continued:
             await self._restore(agent)
         room = self._ctx.room
@@ -236,67 +218,42 @@ class MemoryCall:
         room.on("participant_disconnected", guarded(self._on_left))
         room.on("participant_connected", guarded(self._on_back))
         self._page.open()
-        self._spawn(self._watch_lease())
-        self._spawn(
-            room.local_participant.set_attributes({Attribute.CALL: self.call.id, Attribute.PID: str(os.getpid())})
-        )
-        self._left_call_later(self.settings.max_call_s, EndReason.TOO_LONG)
+        self._spawn(self._stand_guard())
+        about = {str(Attribute.CALL): self.call.id, str(Attribute.PID): str(os.getpid())}
+        self._spawn(room.local_participant.set_attributes(about))
+        self._end_after(self.settings.max_call_s, EndReason.TOO_LONG)
         words = self.greeting() if greeting is None else greeting
         if words:
             session.say(words, allow_interruptions=False)
 
     async def _restore(self, agent: Agent) -> None:
-        said = await asyncio.to_thread(recall.said_in, self.store, self.call.id, HISTORY_ITEMS)
         history = ChatContext.empty()
-        for turn in said:
+        for turn in await asyncio.to_thread(recall.said_in, self.store, self.call.id, HISTORY_ITEMS):
             history.add_message(role="user" if turn.role == "user" else "assistant", content=turn.text)
         await agent.update_chat_ctx(history)
 
-    async def _watch_lease(self) -> None:
+    async def _stand_guard(self) -> None:
         async with room_admin(self.settings) as admin:
             guard = Guard(self._ctx.room, admin)
             try:
-                await self._lost.wait()
+                await self._fenced_out.wait()
             finally:
                 await guard.close()
         await self.end(EndReason.FENCED_OUT)
 
-    async def refresh(self) -> None:
-        """Read again what is known; the next turn uses it, and the page shows it."""
-        try:
-            self.known = await asyncio.to_thread(recall.read, self.store, self.customer.key, but_call=self.call.id)
-        except StoreUnavailable as e:
-            log.warning("memory was not read again", extra={"why": e.reason})
-            return
-        about = self._about()
-        for made in self._instructions:
-            made.dynamic = about  # in place: no model call, no history entry, a preemptive reply stays (livekit.md 0.5)
-        await self._page.show(self.known.lines)
-
     def _on_user_turn(self, item_id: str, text: str) -> None:
-        name = names.name_in(text)
-        if name is not None:
-            self._spawn(self._learn_name(name, item_id))
+        self._spawn(self.knowledge.learn_name(text, item_id))
 
-    async def _learn_name(self, name: str, item_id: str) -> None:
-        origin = profile.Origin(profile.Source.RULE, self.call.id, item_id)
-        try:
-            await asyncio.to_thread(profile.put, self.store, self.customer.key, f"name: {name}", origin)
-        except MemoryFault as e:
-            log.warning("a name was not learnt", extra={"why": str(e)})
-        await self.refresh()
-
-    def _on_state(self, event: AgentStateChangedEvent) -> None:
+    def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state == "speaking":
-            self._spawn(self.refresh())  # an operator's edit is used from the next turn
+            self._spawn(self.knowledge.refresh())  # an operator's edit is used from the next turn
 
     def _on_error(self, event: ErrorEvent) -> None:
+        kind = getattr(event.error, "type", "?")
         if getattr(event.error, "recoverable", True) or self._session is None:
             return
-        log.error(
-            "an engine failed", extra={"engine": getattr(event.error, "type", "?"), "why": str(event.error)[:300]}
-        )
-        if getattr(event.error, "type", "") == "llm_error":
+        log.error("an engine failed", extra={"engine": kind, "why": str(event.error)[:300]})
+        if kind == "llm_error":
             self._session.say(APOLOGY)
 
     # -- the customer comes and goes ---------------------------------------------------------------------------
@@ -304,36 +261,51 @@ class MemoryCall:
     def _on_left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity != self.customer.identity:
             return
-        if participant.disconnect_reason in LEFT:
+        if participant.disconnect_reason in HUNG_UP:
             self._spawn(self.end(EndReason.CUSTOMER_LEFT))
         else:
-            self._left_call_later(self.settings.reconnect_grace_s, EndReason.CONNECTION_LOST)
+            self._end_after(self.settings.reconnect_grace_s, EndReason.CONNECTION_LOST)
 
     def _on_back(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self.customer.identity:
-            self._left_call_later(self.settings.max_call_s, EndReason.TOO_LONG)
+            self._end_after(self.settings.max_call_s, EndReason.TOO_LONG)
 
-    def _left_call_later(self, seconds: float, reason: EndReason) -> None:
-        if self._left is not None:
-            self._left.cancel()
-        self._left = asyncio.get_running_loop().call_later(seconds, lambda: self._spawn(self.end(reason)))
+    def _end_after(self, seconds: float, reason: EndReason) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, lambda: self._spawn(self.end(reason)))
 
     # -- the one way to end ------------------------------------------------------------------------------------
 
     async def say_closing(self) -> None:
         """Commit that the call is ending, then say the closing line to its end. For the `end_call` tool."""
-        first = await asyncio.to_thread(self._begin_ending, EndReason.AGENT_ENDED)
+        first = await self._ending.begin(EndReason.AGENT_ENDED)
         if first and self.settings.closing_line and self._session is not None:
             await self._session.say(self.settings.closing_line, allow_interruptions=False)
 
-    def _begin_ending(self, reason: EndReason) -> bool:
-        try:
-            return calls.begin_ending(self.store, self.call, reason)
-        except FencedOut:
-            return False
-        except StoreUnavailable as e:
-            log.warning("the ending was not committed first", extra={"why": e.reason})
-            return True
+    async def refuse(self, words: str, reason: EndReason) -> None:
+        """Say why there is no call, to the end, and end it."""
+        await self._ending.begin(reason)
+        if self._session is not None:
+            await self._session.say(words, allow_interruptions=False)
+        await self.end(reason)
+
+    async def end(self, reason: EndReason) -> None:
+        """End the call; whoever asks first decides the reason, everybody waits for the same end."""
+        if self._over is None:
+            self._over = asyncio.create_task(self._end(reason), name=f"end-{self.call.id}")
+        await asyncio.shield(self._over)
+
+    async def _end(self, reason: EndReason) -> None:
+        log.info("the call ends", extra={"reason": reason})
+        if self._timer is not None:
+            self._timer.cancel()
+        if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):
+            await self._ending.begin(reason)
+        if self._session is not None:
+            await self._session.aclose()
+        await self._ending.wind_up(reason)
+        self._ctx.shutdown(reason)
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason == CloseReason.JOB_SHUTDOWN:
@@ -341,62 +313,21 @@ class MemoryCall:
         reason = EndReason.ERROR if event.reason == CloseReason.ERROR else EndReason.AGENT_ENDED
         self._spawn(self.end(reason))
 
+    def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
+        if self._disconnected is None:
+            self._disconnected = reason
+
     async def _on_job_shutdown(self) -> None:
-        if self._lost.is_set() or self._disconnected == rtc.DisconnectReason.PARTICIPANT_REMOVED:
+        if self._fenced_out.is_set() or self._disconnected == rtc.DisconnectReason.PARTICIPANT_REMOVED:
             await self.end(EndReason.FENCED_OUT)
         elif self._disconnected == rtc.DisconnectReason.ROOM_DELETED:
             await self.end(EndReason.ROOM_DELETED)
         else:
             await self.end(EndReason.HANDED_OVER)  # the worker stops, or the job failed: the call goes on elsewhere
 
-    def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
-        if self._disconnected is None:
-            self._disconnected = reason
-
-    async def end(self, reason: EndReason) -> None:
-        """End the call; whoever asks first decides the reason, everybody waits for the same end."""
-        if self._ending is None:
-            self._ending = asyncio.create_task(self._end(reason), name=f"end-{self.call.id}")
-        await asyncio.shield(self._ending)
-
-    async def _end(self, reason: EndReason) -> None:
-        ours = reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER)
-        log.info("the call ends", extra={"reason": reason})
-        if self._left is not None:
-            self._left.cancel()
-        if ours:
-            await asyncio.to_thread(self._begin_ending, reason)
-        if self._session is not None:
-            await self._session.aclose()
-        await asyncio.to_thread(self._recorder.close)
-        if reason == EndReason.FENCED_OUT:
-            self._keeper.stop()
-        elif ours:
-            await self._close_room(reason)
-        if reason != EndReason.FENCED_OUT:
-            await self._give_back()
-        self._ctx.shutdown(reason)
-
-    async def _close_room(self, reason: EndReason) -> None:
-        try:
-            await asyncio.to_thread(calls.finish, self.store, self.call, reason)
-            if await asyncio.to_thread(self._keeper.begin_closing):
-                async with room_admin(self.settings) as admin:
-                    await admin.delete_room(self._ctx.room.name)
-        except FencedOut as e:
-            log.warning("the call is another job's", extra={"why": str(e)})
-        except (StoreUnavailable, ServerSilent) as e:
-            log.error("the call was not closed cleanly", extra={"why": str(e)})
-
-    async def _give_back(self) -> None:
-        try:
-            await asyncio.to_thread(self._keeper.release)
-        except StoreUnavailable as e:
-            log.warning("the lease runs out by itself", extra={"why": e.reason})
-
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._done)
@@ -406,16 +337,11 @@ class MemoryCall:
         if not task.cancelled() and task.exception() is not None:
             log.error("a task of the call failed", exc_info=task.exception())
 
-    def _from_thread(self, callback: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        return lambda: loop.call_soon_threadsafe(callback)
-
 
 async def _typed(session: AgentSession[Any], event: room_io.TextInputEvent) -> None:
     """A typed turn. The framework's own callback loses the text during a line that cannot be interrupted."""
-    async with session._claim_user_turn():
-        try:
-            await session.interrupt()
-        except RuntimeError:
-            log.info("typed while a line plays that cannot be interrupted; it is answered next")
-        session.generate_reply(user_input=event.text)
+    try:
+        await session.interrupt()
+    except RuntimeError:
+        log.info("typed while a line plays that cannot be interrupted; it is answered next")
+    session.generate_reply(user_input=event.text)

@@ -44,7 +44,7 @@ def memory_tools(call: MemoryCall) -> list[FunctionTool[..., Any]]:
         except StoreUnavailable as e:
             log.warning("a fact was not saved", extra={"why": e.reason})
             raise ToolError("not saved: memory cannot be reached now; tell the caller so") from e
-        await call.refresh()
+        await call.knowledge.refresh()
         return "saved"
 
     @function_tool(

@@ -73,5 +73,5 @@ class PageLink:
         except StoreUnavailable as e:
             log.warning("a fact was not forgotten", extra={"why": e.reason})
             return json.dumps({"ok": False, "error": "memory cannot be reached now; please try again"})
-        await self._call.refresh()
+        await self._call.knowledge.refresh()
         return json.dumps({"ok": True} if gone is not None else {"ok": False, "error": "that fact is gone already"})

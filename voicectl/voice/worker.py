@@ -31,6 +31,7 @@ from voicectl.voice.call import MemoryCall, NotOurs, join_call
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.engines.tts import spell_ids_transform
 from voicectl.voice.errors import DeskUnknown, ServerSilent, WorkerRunning
+from voicectl.voice.events import EndReason
 from voicectl.voice.proxies import spare_loopback
 from voicectl.voice.rooms.admin import RoomAdmin, room_admin
 from voicectl.voice.rooms.reconciler import Reconciler
@@ -74,7 +75,7 @@ async def entry(ctx: JobContext) -> None:
     except DeskUnknown as e:
         log.warning("unknown desk", extra={"desk": e.name[:60]})
         await call.start(session, Agent(instructions=""), greeting="")
-        await call.refuse("I'm sorry, there is no such desk here. Goodbye.")
+        await call.refuse("I'm sorry, there is no such desk here. Goodbye.", EndReason.UNKNOWN_DESK)
         return
     ctx.add_shutdown_callback(made.aclose)
     await call.start(session, chosen.first_agent(call))

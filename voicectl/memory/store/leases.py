@@ -38,6 +38,7 @@ leases = Table(
     Column("nonce", String(32), nullable=False),
     Column("expires_s", Float(53), nullable=False),
     Column("boot_id", String(64), nullable=False),
+    Column("note", String(200), nullable=False),  # what the next owner must know: of a room, which agent to dispatch
 )
 
 
@@ -81,6 +82,7 @@ class Lease:
     fence: int
     nonce: str
     remaining_s: float  # negative: expired that long ago, by the clock of the one who read it
+    note: str = ""
 
     @property
     def live(self) -> bool:
@@ -135,15 +137,25 @@ class Leases:
     def _expired(self) -> ColumnElement[bool]:
         return or_(leases.c.expires_s <= self._now(), leases.c.boot_id != self._boot)
 
-    def claim(self, name: str, owner: str, ttl_s: float, state: LeaseState = LeaseState.ACCEPTED) -> Grant:
+    def claim(
+        self, name: str, owner: str, ttl_s: float, state: LeaseState = LeaseState.ACCEPTED, *, note: str = ""
+    ) -> Grant:
         """Take a name that is free, in takeover, or expired.
+
+        Args:
+            name: What to take.
+            owner: Who takes it.
+            ttl_s: When it runs out without renewal, in seconds.
+            state: What it is used for.
+            note: What the next owner must know; kept until the next claim.
 
         Raises:
             LeaseHeld: Somebody holds it; says who, with which fence, for how long.
             StoreUnavailable: The store did not answer; nothing was claimed.
         """
         nonce = secrets.token_hex(8)
-        new = {"state": state, "owner": owner, "nonce": nonce, "boot_id": self._boot, "expires_s": self._now() + ttl_s}
+        new: dict[str, Any] = {"state": state, "owner": owner, "nonce": nonce, "boot_id": self._boot, "note": note}
+        new["expires_s"] = self._now() + ttl_s
         statement = self._insert(leases).values(name=name, fence=1, **new)
         statement = statement.on_conflict_do_update(
             index_elements=[leases.c.name],
@@ -229,7 +241,10 @@ class Leases:
             statement = statement.where(leases.c.name == name)
         with self._store.read() as connection:
             rows = connection.execute(statement).all()
-        return [Lease(r.name, LeaseState(r.state), r.owner, int(r.fence), r.nonce, float(r.remaining_s)) for r in rows]
+        return [
+            Lease(r.name, LeaseState(r.state), r.owner, int(r.fence), r.nonce, float(r.remaining_s), r.note)
+            for r in rows
+        ]
 
     def _same(self, name: str, fence: int, nonce: str) -> ColumnElement[bool]:
         return (leases.c.name == name) & (leases.c.fence == fence) & (leases.c.nonce == nonce)

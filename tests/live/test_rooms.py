@@ -1,0 +1,89 @@
+"""Rooms on a real server: one agent each, whoever dispatches what, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from tests.live.conftest import Call
+from tests.support.installation import Installation
+from tests.support.llm_stub import LLMStub
+from tests.support.waiting import wait_until
+from voicectl.memory.config import load
+from voicectl.memory.store.leases import open_leases
+from voicectl.voice.config import VoiceSettings
+from voicectl.voice.rooms.admin import room_admin
+from voicectl.voice.rooms.registry import live_workers
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+
+
+async def test_ready_means_that_a_dispatch_reaches_the_worker(installation: Installation) -> None:
+    assert "room=canary-" in installation.log("worker")
+
+    leases = open_leases(load(VoiceSettings, home=installation.home))
+    (worker,) = live_workers(leases)
+    leases.close()
+
+    assert worker["pid"] == installation.processes["worker"].pid
+
+
+async def test_ten_more_dispatches_change_nothing_for_a_call(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    async with place_call(customer) as caller:
+        await caller.hear()
+        before = caller.agents()
+        async with room_admin(installation.settings) as admin:
+            for _ in range(10):
+                await admin.dispatch(caller.room.name, "voicectl", {})
+        await caller.say("Are you still there?")
+        answer, _ = await caller.hear()
+
+        assert caller.agents() == before
+    assert answer.strip()
+
+
+async def test_after_a_call_its_room_is_gone_and_its_lease_free(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    async with place_call(customer) as caller:
+        await caller.hear()
+        room = caller.room.name
+    leases = open_leases(load(VoiceSettings, home=installation.home))
+
+    await wait_until(lambda: "" if leases.read(f"room:{room}").state == "free" else "still held", 15)
+    async with room_admin(installation.settings) as admin:
+        assert room not in [r.name for r in await admin.rooms()]
+    leases.close()
+
+
+async def test_a_killed_worker_is_replaced_and_the_call_goes_on(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    async with place_call(customer) as caller:
+        await caller.hear()
+        os.kill(installation.processes.pop("worker").pid, signal.SIGKILL)
+        installation.start("worker")  # the supervisor's part
+        sorry, _ = await caller.hear(start_s=60)
+
+    assert "cut off" in sorry.lower()
+
+
+async def test_a_second_worker_of_the_same_installation_is_refused(installation: Installation) -> None:
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-m", "voicectl.cli.main", "run", "worker"],
+        env=installation.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 5
+    assert f"pid {installation.processes['worker'].pid}" in done.stderr

@@ -1,0 +1,126 @@
+"""Tests mean something: with a feature switched off in a copy of the code, its test is red."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.process
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Mutation:
+    feature: str
+    path: str
+    old: str
+    new: str
+    test: str
+
+
+MUTATIONS = [
+    Mutation(
+        "journal when the store refuses",
+        "voicectl/memory/recorder.py",
+        "self._journal.append(new)",
+        "pass",
+        "tests/memory/test_recorder.py -k locked_store",
+    ),
+    Mutation(
+        "turns are fenced",
+        "voicectl/memory/recorder.py",
+        "calls.c.fence == call.fence, ",
+        "",
+        "tests/memory/test_recorder.py -k fenced_out",
+    ),
+    Mutation(
+        "a live lease refuses a claim",
+        "voicectl/memory/store/leases.py",
+        "where=or_(leases.c.state.in_([LeaseState.FREE, LeaseState.TAKEOVER]), self._expired()),",
+        "where=leases.c.name == name,",
+        "tests/memory/test_leases.py -k live_lease_refuses",
+    ),
+    Mutation(
+        "the grant is compared with its nonce and fence",
+        "voicectl/memory/store/leases.py",
+        "return (leases.c.name == name) & (leases.c.fence == fence) & (leases.c.nonce == nonce)",
+        "return leases.c.name == name",
+        "tests/memory/test_leases.py -k stale_grant",
+    ),
+    Mutation(
+        "the name rule",
+        "voicectl/memory/names.py",
+        "    for found in _ANNOUNCED.finditer(text):",
+        "    for found in _ANNOUNCED.finditer(''):",
+        "tests/memory/test_names_and_identity.py -k announced",
+    ),
+    Mutation(
+        "the last words of earlier calls are recalled",
+        "voicectl/memory/recall.py",
+        "for r in reversed(rows)]\n    return Recalled(",
+        "for r in []]\n    return Recalled(",
+        "tests/memory/test_recall.py -k calls_back",
+    ),
+    Mutation(
+        "a newer fact replaces the older",
+        "voicectl/memory/profile.py",
+        "    subject = subject_of(line)\n",
+        "    subject = None\n",
+        "tests/memory/test_profile.py -k newer_fact",
+    ),
+    Mutation(
+        "a room of their own for each customer",
+        "voicectl/voice/web/tokens.py",
+        'room = f"call-{secrets.token_hex(8)}"',
+        'room = "call"',
+        "tests/voice/web/test_tokens.py -k rooms_and_identities",
+    ),
+    Mutation(
+        "busy is said",
+        "voicectl/voice/web/app.py",
+        "if workers and calls >= capacity:",
+        "if False:",
+        "tests/voice/web/test_tokens.py -k busy",
+    ),
+    Mutation(
+        "unknown setting names are refused",
+        "voicectl/memory/config.py",
+        "    if wrong:\n",
+        "    if False:\n",
+        "tests/memory/test_config.py -k unknown_name",
+    ),
+    Mutation(
+        "foreign databases are refused",
+        "voicectl/memory/store/engine.py",
+        "        if VERSION_TABLE not in names:\n",
+        "        if False:\n",
+        "tests/memory/test_store.py -k foreign_tables",
+    ),
+]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda m: m.feature)
+def test_switching_a_feature_off_turns_its_test_red(mutation: Mutation, tmp_path: Path) -> None:
+    for name in ("voicectl", "tests"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "static", "live"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    target = tmp_path / mutation.path
+    before = target.read_text()
+    assert before.count(mutation.old) == 1, f"{mutation.path} has not exactly one {mutation.old!r}"
+    target.write_text(before.replace(mutation.old, mutation.new))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *mutation.test.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+    assert done.returncode == 1, f"still green without it, or not run:\n{done.stdout[-2000:]}{done.stderr[-500:]}"

@@ -1,0 +1,96 @@
+"""The one way a call ends: marked ending, last words heard, turns durable, room deleted, lease given back, job over.
+
+Only the lease holder deletes the room; a call that is handed over keeps its room, its record and its customer.
+Not here: who decides that it ends (call.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from voicectl.memory import calls
+from voicectl.memory.calls import Call
+from voicectl.memory.errors import FencedOut, StoreUnavailable
+from voicectl.memory.recorder import Recorder
+from voicectl.memory.store.engine import Store
+from voicectl.voice.config import VoiceSettings
+from voicectl.voice.errors import ServerSilent
+from voicectl.voice.events import EndReason
+from voicectl.voice.rooms.admin import is_human, room_admin
+from voicectl.voice.rooms.registry import Keeper
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What has to be wound up, and how.
+
+    Args:
+        settings: For the server.
+        store: For the call.
+        call: The call.
+        room: The room's name.
+        recorder: Its turns.
+        keeper: Its lease.
+    """
+
+    settings: VoiceSettings
+    store: Store
+    call: Call
+    room: str
+    recorder: Recorder
+    keeper: Keeper
+
+    async def begin(self, reason: EndReason) -> bool:
+        """Commit that the call is ending; False when it already was, or is another job's."""
+        try:
+            return await asyncio.to_thread(calls.begin_ending, self.store, self.call, reason)
+        except FencedOut:
+            return False
+        except StoreUnavailable as e:
+            log.warning("the ending was not committed first", extra={"why": e.reason})
+            return True
+
+    async def wind_up(self, reason: EndReason) -> None:
+        """After the last word: turns durable, then the room and the lease, as far as they are ours."""
+        await asyncio.to_thread(self.recorder.close)
+        if reason == EndReason.FENCED_OUT:
+            self.keeper.stop()
+            return
+        if reason != EndReason.HANDED_OVER:
+            await self._close_room(reason)
+        await release(self.keeper)
+
+    async def _close_room(self, reason: EndReason) -> None:
+        try:
+            await asyncio.to_thread(calls.finish, self.store, self.call, reason)
+            if await asyncio.to_thread(self.keeper.begin_closing):
+                async with room_admin(self.settings) as admin:
+                    await admin.delete_room(self.room)
+        except FencedOut as e:
+            log.warning("the call is another job's", extra={"why": str(e)})
+        except (StoreUnavailable, ServerSilent) as e:
+            log.error("the call was not closed cleanly", extra={"why": str(e)})
+
+
+async def release(keeper: Keeper) -> None:
+    """Give the room's lease back; with the store away it runs out by itself."""
+    try:
+        await asyncio.to_thread(keeper.release)
+    except StoreUnavailable as e:
+        log.warning("the lease runs out by itself", extra={"why": e.reason})
+
+
+async def leave_empty(settings: VoiceSettings, room: str, keeper: Keeper) -> None:
+    """Take a room along that no customer came to; only if the server says that nobody is there."""
+    try:
+        async with room_admin(settings) as admin:
+            people = await admin.participants(room)
+            if not any(is_human(p) for p in people) and await asyncio.to_thread(keeper.begin_closing):
+                await admin.delete_room(room)
+    except ServerSilent as e:
+        log.warning("an empty room stays", extra={"room": room, "why": str(e)})
+    await release(keeper)
