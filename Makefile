@@ -1,5 +1,5 @@
 # What developers run; voicectl is what users run.
-UV := $(shell tools/uv.sh)
+UV := $(shell sh tools/uv.sh)
 PYTEST_ARGS ?=
 
 .PHONY: setup lint test
