@@ -26,8 +26,8 @@ extras="--extra letta"
 if all_remote "$@"; then
     echo "Speech and language come from the providers whose keys are set; nothing of it is installed here." >&2
 else
-    echo "Speech on this machine uses piper-tts, which is GPL-3.0-or-later (not part of the base install)." >&2
-    extras="$extras --extra local"
+    echo "Speech on this machine uses piper-tts and espeak-ng: GPL-3.0-or-later (not part of the base install)." >&2
+    extras="$extras --extra local --extra test-speech"
 fi
 
 began=$(date +%s)

@@ -52,7 +52,7 @@ def commands() -> dict[str, set[str]]:
 
 def test_every_voicectl_command_in_the_readme_exists() -> None:
     known = commands()
-    text = re.findall(r"`(?:uv run )?voicectl ([^`]+)`|^uv run voicectl (\S+)", README, re.MULTILINE)
+    text = re.findall(r"`(?:uv run )?voicectl ([^`]+)`|^\.venv/bin/voicectl (\S+)", README, re.MULTILINE)
 
     asked = [shlex.split(a or b) for a, b in text]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 
 import pytest
 
@@ -73,17 +75,12 @@ async def test_a_killed_worker_is_replaced_and_the_call_goes_on(
 
 
 async def test_a_second_worker_of_the_same_installation_is_refused(installation: Installation) -> None:
-    import subprocess
-    import sys
-
-    done = subprocess.run(
-        [sys.executable, "-m", "voicectl.cli.main", "run", "worker"],
+    second = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "voicectl.cli.main", "run", "worker"),
         env=installation.environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        stderr=asyncio.subprocess.PIPE,
     )
+    _, said = await asyncio.wait_for(second.communicate(), 60)
 
-    assert done.returncode == 5
-    assert f"pid {installation.processes['worker'].pid}" in done.stderr
+    assert second.returncode == 5
+    assert f"pid {installation.processes['worker'].pid}" in said.decode()
