@@ -37,6 +37,7 @@ def explained(error: Exception) -> Answer | None:
     """Words and exit code of an error that we know; None for a bug, which deserves its stack."""
     from voicectl.cli.errors import CliFault
     from voicectl.voice import errors as voice_errors
+    from voicectl.voice import model_errors
 
     if isinstance(error, CliFault):
         return Answer(f"{error.text}{' ' + error.remedy if error.remedy else ''}", error.code)
@@ -51,6 +52,9 @@ def explained(error: Exception) -> Answer | None:
         voice_errors.DeskUnknown: NOT_FOUND,
         voice_errors.ServerSilent: UNREACHABLE,
         voice_errors.WorkerRunning: REFUSED,
+        model_errors.DiskShort: REFUSED,
+        model_errors.UnknownModel: NOT_FOUND,
+        voice_errors.VoiceFault: FAILED,
     }
     for kind, code in codes.items():
         if isinstance(error, kind):

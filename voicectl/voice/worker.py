@@ -78,7 +78,10 @@ async def entry(ctx: JobContext) -> None:
         await call.refuse("I'm sorry, there is no such desk here. Goodbye.", EndReason.UNKNOWN_DESK)
         return
     ctx.add_shutdown_callback(made.aclose)
-    await call.start(session, chosen.first_agent(call))
+    agent = chosen.first_agent(call)
+    await call.start(session, agent)
+    # While the greeting is heard the small model reads what is known, so that the first answer need not wait for it.
+    await engines.warm_up_call(made, agent, call.greeting())
 
 
 def metadata(text: str) -> dict[str, str]:
@@ -154,7 +157,6 @@ class Worker:
             loop.add_signal_handler(number, stop.set)
         registered = asyncio.Event()
         self.server.on("worker_registered", lambda *_: registered.set())
-        await self._warm_up()
         store = await asyncio.to_thread(open_store, self._settings)
         async with room_admin(self._settings) as admin:
             name = f"worker-{os.getpid()}"
@@ -229,7 +231,7 @@ class Worker:
 
     async def _be_present(self, name: str, admin: RoomAdmin) -> None:
         """Keep a lease `worker:…` alive: what readiness and capacity are read from."""
-        await self._wait_for_offers(admin)
+        await asyncio.gather(self._wait_for_offers(admin), self._warm_up())
         about = json.dumps({"capacity": self._capacity, "build": build_id(), "pid": os.getpid()})
         grant: Grant | None = None
         try:

@@ -16,7 +16,7 @@ from voicectl.voice import models
 
 if TYPE_CHECKING:
     import aiohttp
-    from livekit.agents import llm, stt, tts, vad
+    from livekit.agents import Agent, llm, stt, tts, vad
     from livekit.agents.llm import Tool, Toolset
     from livekit.agents.voice.agent_session import SessionConnectOptions
     from livekit.agents.voice.turn import TurnHandlingOptions
@@ -185,6 +185,29 @@ async def warm_up(settings: VoiceSettings, instructions: str = "", tools: Sequen
         log.warning("language model not warm; the first turn will be slow", extra={"why": str(e)})
     finally:
         await model.aclose()
+
+
+async def warm_up_call(made: Engines, agent: Agent, greeting: str) -> None:
+    """Let the small model read the prompt of one call while its greeting is heard; nothing for other engines.
+
+    Args:
+        made: The call's engines.
+        agent: The agent, with what is known in its instructions.
+        greeting: What is being said.
+    """
+    from livekit.agents import APIError
+
+    from voicectl.voice.engines.llm import WatchedLLM
+    from voicectl.voice.engines.local_llm.adapter import LocalLLM
+
+    model = made.llm.inner if isinstance(made.llm, WatchedLLM) else made.llm
+    if not isinstance(model, LocalLLM):
+        return
+    try:
+        took = await model.warm_up(agent.instructions, agent.tools, greeting)
+        log.info("the call's prompt is read", extra={"seconds": round(took.seconds, 2), "tokens": took.tokens_read})
+    except APIError as e:
+        log.warning("the first answer will be slow", extra={"why": str(e)})
 
 
 def turn_handling(settings: VoiceSettings) -> TurnHandlingOptions:

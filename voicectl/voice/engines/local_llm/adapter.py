@@ -5,7 +5,8 @@ argument kinds are always valid; what a reply says about the caller is in the fa
 refusal is spoken instead; a closing is decided without the model where it is beyond doubt.
 Speech arrives in whole sentences, because a sentence is checked before it is heard (TTS waits for one anyway); a chunk
 without content marks each token before that, for whoever watches for a stall.
-Not here: the words of the prompt (prompt.py), the rules (grammar.py, guard.py), the server process (server.py).
+Not here: the words of the prompt (prompt.py), the rules (grammar.py, cues.py, guard.py), the connection (wire.py), the
+server (server.py).
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import aiohttp
-from livekit.agents import APIConnectionError, APIConnectOptions, APIStatusError, APITimeoutError, utils
+from livekit.agents import APIConnectOptions, APIStatusError, utils
 from livekit.agents.llm import (
     LLM,
     ChatChunk,
@@ -53,6 +53,7 @@ from voicectl.voice.engines.local_llm.prompt import (
     split,
 )
 from voicectl.voice.engines.local_llm.tools import Example, ToolSpec, specs_of
+from voicectl.voice.engines.local_llm.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -99,13 +100,11 @@ class LocalLLM(LLM[Any]):
         max_tokens: int = 60,
     ) -> None:
         super().__init__()
-        self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
-        self._key = api_key
+        self.wire = Wire(base_url, api_key, max_tokens)
         self._general = tuple(general)
         self._refusal = refusal
-        self._max_tokens = max_tokens
-        self._http: aiohttp.ClientSession | None = None
         self._openings: OrderedDict[str, Opening] = OrderedDict()
+        self._head: tuple[str, tuple[ToolSpec, ...], list[Message]] | None = None  # the last agent's prefix
 
     @property
     def model(self) -> str:
@@ -169,7 +168,7 @@ class LocalLLM(LLM[Any]):
             messages.append({"role": "assistant", "content": f"{NONE}\n{greeting}"})
         began = time.perf_counter()
         usage = (0, 0)
-        async for _, timings in self.tokens(messages, None, _WARM_UP_TIMEOUT_S, max_tokens=1):
+        async for _, timings in self.wire.tokens(messages, None, _WARM_UP_TIMEOUT_S, max_tokens=1):
             if timings:
                 usage = int(timings.get("prompt_n", 0)), int(timings.get("cache_n", 0))
         return WarmUp(time.perf_counter() - began, *usage)
@@ -177,7 +176,9 @@ class LocalLLM(LLM[Any]):
     def rendered(self, chat_ctx: ChatContext, tools: Sequence[ToolSpec]) -> tuple[Rendered, list[ChatItem]]:
         """The request for a chat context, and the call's items."""
         static, facts, items = split(chat_ctx)
-        head = prefix(static, tools, self._general)
+        if self._head is None or self._head[:2] != (static, tuple(tools)):
+            self._head = (static, tuple(tools), prefix(static, tools, self._general))
+        head = self._head[2]
         begun = self._opening(items, facts)
         return render(items, facts, begun, head, static), items
 
@@ -197,58 +198,6 @@ class LocalLLM(LLM[Any]):
                 self._openings.popitem(last=False)
         return begun
 
-    async def tokens(
-        self, messages: Sequence[Message], grammar: str | None, timeout_s: float, max_tokens: int | None = None
-    ) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-        """Stream one completion as (text, timings); timings are empty until the last chunk.
-
-        Args:
-            messages: The whole prompt.
-            grammar: GBNF; None: free text.
-            timeout_s: The longest wait for the next bytes.
-            max_tokens: The longest answer; None: this object's limit.
-
-        Raises:
-            APITimeoutError: No bytes for timeout_s.
-            APIConnectionError: The connection failed or broke.
-            APIStatusError: Any status but 200; 400 for a grammar that cannot be parsed.
-        """
-        body: dict[str, Any] = {
-            "messages": list(messages),
-            "temperature": 0,
-            "max_tokens": max_tokens or self._max_tokens,
-            "stream": True,
-            "cache_prompt": True,
-        }
-        if grammar is not None:
-            body["grammar"] = grammar
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeout_s, sock_read=timeout_s)
-        headers = {"Authorization": f"Bearer {self._key}"}
-        try:
-            async with self._session().post(self._url, json=body, headers=headers, timeout=timeout) as response:
-                if response.status != 200:
-                    text = (await response.text())[:500]
-                    raise APIStatusError("the local model refused", status_code=response.status, body=text)
-                async for raw in response.content:
-                    line = raw.decode().strip()
-                    if not line.startswith("data: ") or line == "data: [DONE]":
-                        continue
-                    data = json.loads(line[6:])
-                    if "error" in data:
-                        raise APIConnectionError(f"the local model failed: {str(data['error'])[:200]}")
-                    choices = data.get("choices") or [{}]
-                    yield (choices[0].get("delta") or {}).get("content") or "", data.get("timings") or {}
-        except TimeoutError as e:
-            raise APITimeoutError(f"the local model gave nothing for {timeout_s} s") from e
-        except aiohttp.ClientError as e:
-            raise APIConnectionError(f"the local model at {self._url} cannot be reached: {e}") from e
-
-    def _session(self) -> aiohttp.ClientSession:
-        if self._http is None or self._http.closed:
-            # No pooling: the server closes idle connections, and a reused one was seen to break (local_llm.md 5).
-            self._http = aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True), trust_env=False)
-        return self._http
-
     @property
     def refusal(self) -> str:
         """What is said where the model would invent."""
@@ -257,8 +206,7 @@ class LocalLLM(LLM[Any]):
     async def aclose(self) -> None:
         """Close the connection to the server."""
         await super().aclose()
-        if self._http is not None:
-            await self._http.close()
+        await self.wire.aclose()
 
 
 class _Stream(LLMStream):
@@ -336,7 +284,7 @@ class _Stream(LLMStream):
         timeout_s = self._conn_options.timeout
         for grammar in (decided.grammar, SPEECH_ONLY, None):
             try:
-                async for text, timings in self._local.tokens(view.messages, grammar, timeout_s):
+                async for text, timings in self._local.wire.tokens(view.messages, grammar, timeout_s):
                     if timings:
                         self._send_usage(timings)
                     if text:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from voicectl.voice.errors import VoiceFault
 
-class LocalLLMFault(Exception):
+
+class LocalLLMFault(VoiceFault):
     """The small model on this machine cannot be served."""
 
 

@@ -19,7 +19,7 @@ from livekit.agents.llm.chat_context import DYNAMIC_INSTRUCTIONS_MESSAGE_ID
 from voicectl.voice.engines.local_llm.cues import Cue, Turn
 from voicectl.voice.engines.local_llm.grammar import NONE, written
 from voicectl.voice.engines.local_llm.text import content_words, flat, norm, squash, stem, stems
-from voicectl.voice.engines.local_llm.tools import Choice, Example, Hints, Kind, Text, ToolSpec, Value
+from voicectl.voice.engines.local_llm.tools import Choice, Example, Kind, Text, ToolSpec, Value
 
 Message = dict[str, str]
 
@@ -277,17 +277,3 @@ def _spread(sources: Sequence[Sequence[tuple[ToolSpec | None, Example]]]) -> lis
         ((i + 0.5) / len(source), n, moment) for n, source in enumerate(sources) for i, moment in enumerate(source)
     ]
     return [moment for _, _, moment in sorted(placed, key=lambda p: p[:2])]
-
-
-__all__ = [
-    "GENERAL",
-    "Hints",
-    "Opening",
-    "Rendered",
-    "fact_lines",
-    "opening",
-    "prefix",
-    "private_words",
-    "render",
-    "split",
-]

@@ -1,6 +1,7 @@
 """The local model's server: one process in the foreground that speaks the OpenAI protocol on loopback.
 
-The settings are the measured ones (reference: local_llm.md); the process ends within a second of SIGTERM or SIGINT.
+The settings are the measured ones (reference: local_llm.md); the process ends within
+two seconds of SIGTERM or SIGINT, while it still loads the model as soon as that is done (some 4 s).
 Not here: who starts it (cli/system), what is sent to it (adapter.py), where the file comes from (voicectl models).
 """
 

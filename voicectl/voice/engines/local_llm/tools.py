@@ -23,6 +23,7 @@ from voicectl.voice.engines.local_llm.cues import Cue
 log = logging.getLogger(__name__)
 
 _ATTRIBUTE = "_local_llm_hints"
+_SPEC = "_local_llm_spec"
 T = TypeVar("T")
 
 
@@ -130,6 +131,9 @@ class ToolSpec:
     hints: Hints
 
 
+_NONE = Hints()
+
+
 def hint(tool: T, hints: Hints) -> T:
     """Attach hints to a tool and return the tool.
 
@@ -165,25 +169,31 @@ def hinted(hints: Hints) -> Callable[[T], T]:
 def hints_of(tool: object) -> Hints:
     """The hints attached to a tool; empty ones where there are none."""
     found = getattr(tool, _ATTRIBUTE, None)
-    return found if isinstance(found, Hints) else Hints()
+    return found if isinstance(found, Hints) else _NONE
 
 
 def specs_of(tools: Iterable[Tool | Toolset]) -> tuple[ToolSpec, ...]:
     """The function tools among `tools` as specs, in order. Tools that need a nested object are left out and logged."""
-    found = []
-    for tool in ToolContext(list(tools)).function_tools.values():
-        spec = _spec(tool)
-        if spec is not None:
-            found.append(spec)
-    return tuple(found)
+    made = (_kept_spec(tool) for tool in ToolContext(list(tools)).function_tools.values())
+    return tuple(spec for spec in made if spec is not None)
 
 
-def _spec(tool: FunctionTool[..., Any] | RawFunctionTool[..., Any]) -> ToolSpec | None:
+def _kept_spec(tool: FunctionTool[..., Any] | RawFunctionTool[..., Any]) -> ToolSpec | None:
+    """The tool's spec, kept on the tool while its hints stay: reading a signature takes 1 ms, and every turn asks."""
+    kept = getattr(tool, _SPEC, None)
+    if kept is None or kept[0] is not hints_of(tool):
+        hints = hints_of(tool)
+        kept = (hints, _spec(tool, hints))
+        setattr(tool, _SPEC, kept)
+    spec: ToolSpec | None = kept[1]
+    return spec
+
+
+def _spec(tool: FunctionTool[..., Any] | RawFunctionTool[..., Any], hints: Hints) -> ToolSpec | None:
     if isinstance(tool, RawFunctionTool):
         schema: dict[str, Any] = tool.info.raw_schema
     else:
         schema = build_legacy_openai_schema(tool)["function"]
-    hints = hints_of(tool)
     parameters = schema.get("parameters") or {}
     properties = parameters.get("properties") or {}
     required = parameters.get("required") or []
