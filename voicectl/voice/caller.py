@@ -228,7 +228,8 @@ class Caller:
         return self.disconnect_reason or ""
 
     def save(self, path: Path) -> None:
-        """Write the call so far as a stereo WAV: left we, right what we heard."""
+        """Write the call so far as a stereo WAV: left we, right what we heard. Makes the folder."""
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_wav(path, self.spoken.pcm(), self.heard.pcm())
 
     async def hang_up(self) -> None:

@@ -117,7 +117,6 @@ async def place(
                 progress(f"  agent: {exchanges[-1].heard}")
         finally:
             if save is not None:
-                save.parent.mkdir(parents=True, exist_ok=True)
                 caller.save(save)
     return exchanges
 
