@@ -60,3 +60,12 @@ def test_only_the_first_to_end_a_call_is_told_so(store: Store) -> None:
     calls.finish(store, call, "again")
     calls.finish(store, call, "again")
     assert calls.open_call_of_room(store, "r1") is None
+
+
+def test_an_abandoned_call_ends_unless_a_newer_fence_has_it(store: Store) -> None:
+    begin(store, fence=5)
+
+    assert not calls.abandon(store, "r1", fence=4)
+    assert calls.abandon(store, "r1", fence=5)
+    assert calls.open_call_of_room(store, "r1") is None
+    assert not calls.abandon(store, "r1", fence=5)

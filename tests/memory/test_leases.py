@@ -169,3 +169,16 @@ def test_of_four_processes_claiming_at_once_one_gets_each_name(tmp_path: Path) -
 
     for number in range(100):
         assert sorted(f for n, f in answers if n == number) == [0, 0, 0, 1]
+
+
+def test_an_expired_lease_can_be_freed_and_a_live_one_cannot(leases: Leases, clock: Clock) -> None:
+    owner = leases.claim("room:a", "agent-1", 3)
+    with pytest.raises(FencedOut):
+        leases.free_expired(leases.read("room:a"))
+    clock.now += 4
+
+    leases.free_expired(leases.read("room:a"))
+
+    assert leases.read("room:a").state == LeaseState.FREE
+    with pytest.raises(FencedOut):
+        leases.renew(owner, 3)

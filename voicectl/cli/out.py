@@ -1,6 +1,6 @@
 """The one way out: results on stdout, everything else on stderr. One JSON document where --json is given.
 
-Every document carries `schema_version`; docs/cli-json.md says what is in each.
+Every document carries `schema_version`; it changes when a name or a meaning in one of them does.
 """
 
 from __future__ import annotations

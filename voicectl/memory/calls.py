@@ -163,3 +163,24 @@ def rooms_of_open_calls(store: Store) -> list[str]:
         return list(
             connection.execute(select(calls.c.room).where(calls.c.state != CallState.ENDED).distinct()).scalars()
         )
+
+
+def abandon(store: Store, room: str, fence: int) -> bool:
+    """End a room's call that neither agent nor customer came back to, unless a newer fence has it.
+
+    Args:
+        store: Where it is kept.
+        room: The room's name.
+        fence: The highest fence of the room that we know of.
+
+    Returns:
+        Whether there was one.
+    """
+    with store.write() as connection:
+        ids = connection.execute(
+            select(calls.c.id).where(calls.c.room == room, calls.c.state != CallState.ENDED, calls.c.fence <= fence)
+        ).scalars()
+        found = list(ids)
+        for call_id in found:
+            _finish(connection, call_id, "abandoned")
+    return bool(found)

@@ -302,6 +302,7 @@ class MemoryCall:
             self._timer.cancel()
         if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):
             await self._ending.begin(reason)
+            await self._ending.close_line()
         if self._session is not None:
             await self._session.aclose()
         await self._ending.wind_up(reason)

@@ -54,6 +54,13 @@ class Ending:
             log.warning("the ending was not committed first", extra={"why": e.reason})
             return True
 
+    async def close_line(self) -> None:
+        """From here the room takes no agent, and the line is free for the next caller while this one is wound up."""
+        try:
+            await asyncio.to_thread(self.keeper.begin_closing)
+        except StoreUnavailable as e:
+            log.warning("the line stays busy until its lease runs out", extra={"why": e.reason})
+
     async def wind_up(self, reason: EndReason) -> None:
         """After the last word: turns durable, then the room and the lease, as far as they are ours."""
         await asyncio.to_thread(self.recorder.close)
@@ -67,7 +74,7 @@ class Ending:
     async def _close_room(self, reason: EndReason) -> None:
         try:
             await asyncio.to_thread(calls.finish, self.store, self.call, reason)
-            if await asyncio.to_thread(self.keeper.begin_closing):
+            if self.keeper.closing:
                 async with room_admin(self.settings) as admin:
                     await admin.delete_room(self.room)
         except FencedOut as e:

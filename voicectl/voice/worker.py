@@ -35,6 +35,7 @@ from voicectl.voice.events import EndReason
 from voicectl.voice.proxies import spare_loopback
 from voicectl.voice.rooms.admin import RoomAdmin, room_admin
 from voicectl.voice.rooms.reconciler import Reconciler
+from voicectl.voice.rooms.registry import live_calls
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class Worker:
             self._reached.set()
             await request.reject(terminate=True)
             return
-        busy = len(self.server.active_jobs) + self._offered
+        busy = await self._calls_now() + self._offered
         if busy >= self._capacity:
             log.warning("offer refused: full", extra={"room": request.room.name, "calls": busy})
             await request.reject(terminate=False)
@@ -144,6 +145,14 @@ class Worker:
             await offers.offer(request, self._leases)
         finally:
             self._offered -= 1
+
+    async def _calls_now(self) -> int:
+        """Our calls, without those that are being wound up."""
+        ours = {j.accept_arguments.identity for j in self.server.active_jobs}
+        try:
+            return len(ours & await asyncio.to_thread(live_calls, self._leases))
+        except StoreUnavailable:
+            return len(ours)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then let calls finish for a while.
@@ -160,7 +169,7 @@ class Worker:
         store = await asyncio.to_thread(open_store, self._settings)
         async with room_admin(self._settings) as admin:
             name = f"worker-{os.getpid()}"
-            reconciler = Reconciler(name, self._settings.agent_name, store, self._leases, admin)
+            reconciler = Reconciler(name, self._settings, store, self._leases, admin)
             serving = asyncio.create_task(self.server.run(devmode=False), name="serve")
             helpers = [
                 asyncio.create_task(self._watch_jobs(reconciler), name="watch jobs"),

@@ -228,6 +228,21 @@ class Leases:
                 raise FencedOut(seen.name, seen.fence, self._fence(connection, seen.name))
         return Grant(seen.name, owner, seen.fence + 1, nonce, LeaseState.TAKEOVER)
 
+    def free_expired(self, seen: Lease) -> None:
+        """Free a name whose owner let it expire, so that nobody looks at it again.
+
+        Raises:
+            FencedOut: The row has changed, or has not expired.
+        """
+        statement = (
+            leases.update()
+            .where(self._same(seen.name, seen.fence, seen.nonce) & self._expired())
+            .values(state=LeaseState.FREE, nonce=secrets.token_hex(8))
+        )
+        with self._store.write() as connection:
+            if connection.execute(statement).rowcount != 1:
+                raise FencedOut(seen.name, seen.fence, self._fence(connection, seen.name))
+
     def read(self, name: str) -> Lease | None:
         """The lease of a name, or None when it never had one."""
         found = self.rows(name)

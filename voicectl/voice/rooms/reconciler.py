@@ -10,10 +10,11 @@ import asyncio
 import logging
 import time
 
-from voicectl.memory.calls import CallState, open_call_of_room, rooms_of_open_calls
+from voicectl.memory.calls import CallState, abandon, open_call_of_room, rooms_of_open_calls
 from voicectl.memory.errors import FencedOut, StoreUnavailable
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Lease, Leases, LeaseState
+from voicectl.voice.config import VoiceSettings
 from voicectl.voice.errors import ServerSilent
 from voicectl.voice.events import RoomMark
 from voicectl.voice.rooms.admin import RoomAdmin, is_human
@@ -35,33 +36,31 @@ class Reconciler:
 
     Args:
         name: Who it is, written into the leases it takes over.
-        agent_name: What to dispatch into rooms that never had an agent; others get the one they had.
+        settings: What to dispatch into rooms that never had an agent (others get the one they had), and the grace.
         store: For the calls.
         leases: For the rooms.
         admin: The server's API.
     """
 
-    def __init__(self, name: str, agent_name: str, store: Store, leases: Leases, admin: RoomAdmin) -> None:
+    def __init__(self, name: str, settings: VoiceSettings, store: Store, leases: Leases, admin: RoomAdmin) -> None:
         self._name = name
-        self._agent_name = agent_name
+        self._agent_name = settings.agent_name
+        self._grace_s = settings.reconnect_grace_s
         self._store = store
         self._leases = leases
         self._admin = admin
         self._answering_since: float | None = None
         self._healing: set[str] = set()
         self._tried: dict[str, list[float]] = {}  # room → when it was healed lately
+        self._empty: dict[str, float] = {}  # room → since when nobody is there
         self._waiting: dict[str, float] = {}  # room → since when it was seen without a lease
         self.takeovers = 0
 
     async def run(self) -> None:
-        """Heal the calls that an earlier process left, then watch for leases that run out; until cancelled."""
-        left, look_again = True, 0.0
+        """Watch for leases that run out and for customers who wait, until cancelled."""
+        look_again = 0.0
         while True:
             try:
-                if left:
-                    for room in await asyncio.to_thread(rooms_of_open_calls, self._store):
-                        await self.heal(room)
-                    left = False
                 await self._sweep()
                 if time.monotonic() >= look_again:
                     await self._look_for_waiting()
@@ -86,18 +85,20 @@ class Reconciler:
                 await self.heal(lease.name.removeprefix("room:"))
 
     async def _look_for_waiting(self) -> None:
-        """Find customers whose dispatch was lost: rooms of ours that never had a lease."""
-        rooms = [r for r in await self._admin.rooms() if RoomMark.DESK in r.metadata]
-        leased = {r.name for r in await asyncio.to_thread(self._leases.rows)}
-        waiting = {r.name for r in rooms if lease_name(r.name) not in leased}
+        """Find customers whose dispatch was lost, and calls that an earlier process left without an agent."""
+        rooms = [r.name for r in await self._admin.rooms() if RoomMark.DESK in r.metadata]
+        leases = {r.name: r for r in await asyncio.to_thread(self._leases.rows)}
+        left = await asyncio.to_thread(rooms_of_open_calls, self._store)
+        waiting = {r for r in rooms if lease_name(r) not in leases}
+        waiting |= {r for r in left if (lease := leases.get(lease_name(r))) is None or not lease.live}
         now = time.monotonic()
         self._waiting = {name: self._waiting.get(name, now) for name in waiting}
         for name, since in self._waiting.items():
-            if now - since >= UNDER_WAY_S:
+            if now - since >= UNDER_WAY_S or name in left:
                 await self.heal(name)
 
     def _dead(self, lease: Lease) -> bool:
-        return lease.state in (LeaseState.HELD, LeaseState.ACCEPTED, LeaseState.TAKEOVER) and lease.remaining_s < 0
+        return lease.state != LeaseState.FREE and lease.remaining_s < 0
 
     async def heal(self, room: str, *, proven_dead: str | None = None) -> bool:
         """Give a room's customer a new agent, if there is a customer and no live agent.
@@ -112,11 +113,8 @@ class Reconciler:
         Raises:
             StoreUnavailable: The store did not answer; nothing was done.
         """
-        now = time.monotonic()
-        tried = [t for t in self._tried.get(room, []) if now - t < WINDOW_S]
-        if room in self._healing or len(tried) >= ATTEMPTS:
-            return False  # an agent that fails at once, again and again, is not dispatched in a loop
-        self._tried[room] = [*tried, now]
+        if room in self._healing:
+            return False
         self._healing.add(room)
         try:
             return await self._heal(room, proven_dead)
@@ -133,6 +131,10 @@ class Reconciler:
         state = await asyncio.to_thread(open_call_of_room, self._store, room)
         people = await self._admin.participants(room)
         if not any(is_human(p) for p in people):
+            await self._nobody_there(room, lease)
+            return False
+        self._empty.pop(room, None)
+        if not self._may_try(room):
             return False
         if state == CallState.ENDING:
             log.warning("a call died while it was ending; deleting its room", extra={"room": room})
@@ -157,6 +159,31 @@ class Reconciler:
                 return True
             log.warning("nobody claimed the room", extra={"room": room, "attempt": attempt + 1})
         return False
+
+    def _may_try(self, room: str) -> bool:
+        """An agent that fails at once, again and again, is not dispatched in a loop."""
+        now = time.monotonic()
+        tried = [t for t in self._tried.get(room, []) if now - t < WINDOW_S]
+        self._tried[room] = tried
+        if len(tried) >= ATTEMPTS:
+            return False
+        tried.append(now)
+        return True
+
+    async def _nobody_there(self, room: str, lease: Lease | None) -> None:
+        """End the call of a room that has had neither customer nor live agent for the grace, and free its lease."""
+        since = self._empty.setdefault(room, time.monotonic())
+        if time.monotonic() - since < self._grace_s:
+            return
+        fence = lease.fence if lease is not None else 0
+        if lease is not None and lease.state != LeaseState.FREE:
+            try:
+                await asyncio.to_thread(self._leases.free_expired, lease)
+            except FencedOut:
+                return  # it is somebody's after all
+        if await asyncio.to_thread(abandon, self._store, room, fence):
+            log.warning("a call was abandoned", extra={"room": room})
+        self._empty.pop(room, None)
 
     async def _claimed(self, room: str) -> bool:
         deadline = time.monotonic() + CLAIM_WITHIN_S

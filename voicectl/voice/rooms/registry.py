@@ -72,9 +72,10 @@ def live_workers(leases: Leases) -> list[dict[str, Any]]:
     return [json.loads(r.owner) for r in leases.rows() if r.name.startswith("worker:") and r.live]
 
 
-def live_calls(leases: Leases) -> int:
-    """How many rooms have an agent or one on its way."""
-    return sum(1 for r in leases.rows() if r.name.startswith("room:") and r.live)
+def live_calls(leases: Leases) -> set[str]:
+    """The identities of agents that have a call or are on their way to one; a call being wound up does not count."""
+    busy = (LeaseState.ACCEPTED, LeaseState.HELD)
+    return {r.owner for r in leases.rows() if r.name.startswith("room:") and r.live and r.state in busy}
 
 
 class Keeper:
@@ -144,6 +145,11 @@ class Keeper:
             except StoreUnavailable as e:
                 # Nobody can take it while the store is away either; we go on and leave only on proof of a higher fence.
                 log.warning("the lease could not be renewed", extra={"why": e.reason})
+
+    @property
+    def closing(self) -> bool:
+        """Whether the room is ours to delete."""
+        return self._grant.state == LeaseState.CLOSING
 
     def begin_closing(self) -> bool:
         """Refuse claims while the room is deleted; blocking. False: another agent has the room, leave it alone."""

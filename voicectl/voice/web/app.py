@@ -56,7 +56,7 @@ def create_app(settings: VoiceSettings) -> FastAPI:
         async with aiohttp.ClientSession(timeout=timeout) as client, room_admin(settings) as admin:
             app.state.client = client
             # Workers heal rooms too; this one is still here when the only worker has died.
-            healing = asyncio.create_task(Reconciler("web", settings.agent_name, store, leases, admin).run())
+            healing = asyncio.create_task(Reconciler("web", settings, store, leases, admin).run())
             yield
             healing.cancel()
             await asyncio.gather(healing, return_exceptions=True)
@@ -173,7 +173,7 @@ async def _room_for_one_more(leases: Leases) -> None:
     """Refuse a customer now whom nobody could answer."""
     try:
         workers = await asyncio.to_thread(live_workers, leases)
-        calls = await asyncio.to_thread(live_calls, leases)
+        calls = len(await asyncio.to_thread(live_calls, leases))
     except StoreUnavailable:
         return  # the offer decides; a store that stands still must not keep customers out
     capacity = sum(int(w["capacity"]) for w in workers)
