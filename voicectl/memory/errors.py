@@ -8,6 +8,7 @@ MemoryFault
 ├── FencedOut           another holder has a higher fence; whoever gets this must stop writing
 ├── CallOver            the call has ended or is unknown; nothing more is written to it
 ├── CustomerUnknown     no such customer
+├── BackendFault        what the mirrored server said or did not say (drawn in backends/__init__.py)
 └── Refused             a change that was understood and not made (conflict, limit, not confirmed)
 """
 

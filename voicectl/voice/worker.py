@@ -22,6 +22,7 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobProc
 
 from voicectl.memory.config import load
 from voicectl.memory.errors import FencedOut, StoreUnavailable
+from voicectl.memory.recorder import replay_left_journals
 from voicectl.memory.store.engine import open_store
 from voicectl.memory.store.leases import Grant, LeaseState, open_leases
 from voicectl.voice import engines, offers
@@ -167,6 +168,7 @@ class Worker:
         registered = asyncio.Event()
         self.server.on("worker_registered", lambda *_: registered.set())
         store = await asyncio.to_thread(open_store, self._settings)
+        await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal")
         async with room_admin(self._settings) as admin:
             name = f"worker-{os.getpid()}"
             reconciler = Reconciler(name, self._settings, store, self._leases, admin)

@@ -47,6 +47,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Home]:
     home = Home(tmp_path / "home")
     ports = {name: free_port() for name in ("livekit", "worker", "web")}
     monkeypatch.setenv("VOICE_HTTP_PORT", str(ports["web"]))
+    monkeypatch.setenv("MEMORY_BACKEND", "embedded")
     monkeypatch.setenv("VOICE_WORKER_PORT", str(ports["worker"]))
     server = tmp_path / "livekit-server"
     server.write_text(f"#!/bin/sh\necho version {livekit_server.VERSION}\n")
@@ -55,7 +56,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Home]:
     # A port of our own instead of LiveKit's usual one, as another LiveKit may run on this machine.
     write_state(home.root, livekit_url=f"ws://127.0.0.1:{ports['livekit']}", voice_rtc_udp_port=free_port())
 
-    def table(settings: Any, home: Home, program: Path | None) -> list[Part]:
+    def table(settings: Any, home: Home, program: Path | None, **_: bool) -> list[Part]:
         return [
             Part(
                 name,
@@ -129,7 +130,9 @@ def test_a_restart_keeps_a_warm_model_only_while_code_and_settings_are_the_same(
 ) -> None:
     table = converge.table
     monkeypatch.setattr(
-        converge, "table", lambda *a: [replace(p, kept_if_same=True) if p.name == "web" else p for p in table(*a)]
+        converge,
+        "table",
+        lambda *a, **k: [replace(p, kept_if_same=True) if p.name == "web" else p for p in table(*a, **k)],
     )
     voicectl("up")
     first = pids()
@@ -183,7 +186,7 @@ def test_a_kept_part_that_no_longer_does_its_work_is_renewed_by_up(
     table = converge.table
     refused = iter(["refuses our key"])
 
-    def useless(*args: Any) -> list[Part]:
+    def useless(*args: Any, **chosen: bool) -> list[Part]:
         first, *others = table(*args)
         return [replace(first, missing=lambda: next(refused, "") or first.missing()), *others]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -19,10 +20,14 @@ def show(customer: Customer, as_json: Json = False) -> None:
     from voicectl.memory import admin
     from voicectl.memory.config import MemorySettings, load
     from voicectl.memory.store import open_store
+    from voicectl.memory.sync.link import letta_link
 
-    seen = admin.show(open_store(load(MemorySettings)), customer)
+    settings = load(MemorySettings)
+    store = open_store(settings)
+    seen = admin.show(store, customer)
+    link = letta_link(store, settings, seen.customer)
     if as_json:
-        out.document(admin.as_json(seen))
+        out.document({**admin.as_json(seen), "letta": asdict(link) if link else None})
         return
     out.text(f"{seen.customer}: {seen.calls} call{'' if seen.calls == 1 else 's'}, {seen.turns} turns")
     rows: list[dict[str, Any]] = [
@@ -30,6 +35,8 @@ def show(customer: Customer, as_json: Json = False) -> None:
         for line in seen.lines
     ]
     out.table(rows, ("id", "block", "line", "source", "because"))
+    for words in link.how if link else ["Letta: not in use (MEMORY_BACKEND=embedded, or no server yet)."]:
+        out.text(words)
 
 
 @app.command("list")

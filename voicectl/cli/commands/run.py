@@ -53,3 +53,29 @@ def llm() -> None:
 
     to_stderr()
     serve(load(VoiceSettings))
+
+
+@app.command()
+def syncer() -> None:
+    """Mirror turns into Letta and take its edits back."""
+    from voicectl.cli.system import letta
+    from voicectl.cli.system.logs import to_stderr
+    from voicectl.memory import syncer as memory_syncer
+    from voicectl.memory.config import load
+    from voicectl.voice.config import VoiceSettings
+
+    to_stderr()
+    settings = load(VoiceSettings)
+    memory_syncer.run(settings, letta.llm_endpoint(settings))
+
+
+@app.command("letta")
+def letta_() -> None:
+    """Install and run the Letta server of this installation."""
+    from voicectl.cli.system import letta_server
+    from voicectl.cli.system.logs import to_stderr
+    from voicectl.memory.config import load
+    from voicectl.voice.config import VoiceSettings
+
+    to_stderr()
+    letta_server.run(load(VoiceSettings))

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from voicectl.cli.errors import Refused
-from voicectl.cli.system import engines, install, lifecycle, livekit_server, ports, preflight, provider_keys
+from voicectl.cli.system import engines, install, letta, lifecycle, livekit_server, ports, preflight, provider_keys
 from voicectl.cli.system.choices import Choice, Situation, choose
 from voicectl.cli.system.environment import differing, for_child
 from voicectl.cli.system.home import Home, exclusive
-from voicectl.cli.system.processes import Part, table
+from voicectl.cli.system.preflight import Item
+from voicectl.cli.system.processes import Part
 from voicectl.cli.system.progress import Progress
+from voicectl.cli.system.roster import table
 from voicectl.cli.system.strays import belonging, end
 from voicectl.cli.system.supervisor import Supervisor
 from voicectl.memory.config import MemorySettings, explain, load, unknown_names, write_state
@@ -76,8 +78,11 @@ def _converge(home: Home, wish: Wish, say: Say) -> list[engines.Row]:
         end(orphans)
 
     settings = _settings(wish)
-    choice = _choose(home, settings, supervisor)
-    for note in choice.notes:
+    situation = _situation(home, supervisor)
+    choice = choose(settings, situation)
+    mirror_state, mirror_notes = letta.choose(settings, situation)
+    start_letta = wish.letta and _letta_can_run(home, settings, situation, say)
+    for note in (*choice.notes, *mirror_notes):
         say(note)
     mine = {f.process.pid for f in belonging(home)}
     ports.require(settings.http_port, "VOICE_HTTP_PORT", mine.__contains__)
@@ -87,9 +92,10 @@ def _converge(home: Home, wish: Wish, say: Say) -> list[engines.Row]:
     build_livekit = choice.start_livekit and server is None
     page = install.page_is_missing()
     running = _running(supervisor)
-    _preflight(home, settings, choice, running, build_livekit=build_livekit, page=page, say=say)
+    later = letta.item(settings) if start_letta else None
+    _preflight(home, settings, choice, running, later, build_livekit=build_livekit, page=page, say=say)
 
-    state = dict(choice.state)
+    state = {**choice.state, **mirror_state}
     if wish.local is not None:
         state["voice_local"] = wish.local or None
     if state:
@@ -101,7 +107,7 @@ def _converge(home: Home, wish: Wish, say: Say) -> list[engines.Row]:
         server = server or livekit_server.find(home, settings.livekit_server_bin)
         livekit_server.write_config(settings, home)
 
-    parts = table(settings, home, server)
+    parts = table(settings, home, server, start_letta=start_letta, wait_letta=wish.wait_letta)
     own = {} if wish.local is None else {"VOICE_LOCAL": str(wish.local).lower()}
     environments = {
         p.name: for_child(p.name, home.root, os.environ, [VoiceSettings], {**own, **p.environment}) for p in parts
@@ -126,17 +132,31 @@ def _running(supervisor: Supervisor) -> frozenset[str]:
     return frozenset(name for name, state in states.items() if state.up)
 
 
-def _choose(home: Home, settings: VoiceSettings, supervisor: Supervisor) -> Choice:
+def _situation(home: Home, supervisor: Supervisor) -> Situation:
     mine = {f.process.pid for f in belonging(home)}
     sources = {e.env: e.source for e in explain(VoiceSettings)}
-    return choose(settings, Situation(sources, mine.__contains__, _running(supervisor)))
+    return Situation(sources, mine.__contains__, _running(supervisor))
 
 
+def _letta_can_run(home: Home, settings: VoiceSettings, situation: Situation, say: Say) -> bool:
+    """Whether the mirror is started; the one reason against it is said. Calls are remembered without it too."""
+    if not letta.wanted(settings):
+        return False
+    if situation.set_by_person("LETTA_BASE_URL"):
+        return True
+    why = letta.why_not(settings, preflight.machine(home.root))
+    if why:
+        say(f"Letta is off: {why}. Calls are remembered in the store all the same.")
+    return not why
+
+
+# `later` is fetched in the background once calls can be taken: it is shown, and never a reason to refuse.
 def _preflight(
     home: Home,
     settings: VoiceSettings,
     choice: Choice,
     running: frozenset[str],
+    later: Item | None,
     *,
     build_livekit: bool,
     page: bool,
@@ -150,7 +170,7 @@ def _preflight(
         return
     preflight.check_proxies()
     say(f"To fetch once, into {home.root}:")
-    for item in items:
+    for item in [*items, *([later] if later else [])]:
         size = f"{item.download_bytes // MB:,} MB to fetch, {item.disk_bytes // MB:,} MB of disk"
         say(f"  {item.name:<24}{size:<44}{item.source}; {item.licence}")
     rooms = f"{choice.state.get('livekit_url', settings.livekit_url)}, udp " + str(

@@ -17,7 +17,8 @@ from voicectl.cli.errors import CliFault
 from voicectl.cli.system import install, livekit_server, ports, preflight, probes, provider_keys
 from voicectl.cli.system.environment import differing, for_child
 from voicectl.cli.system.home import Home
-from voicectl.cli.system.processes import Part, is_loopback, table
+from voicectl.cli.system.processes import Part, is_loopback
+from voicectl.cli.system.roster import table
 from voicectl.cli.system.strays import belonging
 from voicectl.cli.system.supervisor import State, Supervisor
 from voicectl.memory.config import load, state_path, unknown_names

@@ -73,7 +73,7 @@ def voicectl(*words: str) -> tuple[str, ...]:
 
 
 def table(settings: VoiceSettings, home: Home, livekit_server: Path | None) -> list[Part]:
-    """The processes of this installation, in the order in which they start.
+    """The processes that calls need, in the order in which they start; roster.py adds those that nobody waits for.
 
     Args:
         settings: With every port and key chosen.
@@ -137,8 +137,6 @@ def table(settings: VoiceSettings, home: Home, livekit_server: Path | None) -> l
             drain_s=5,
         )
     )
-    # The syncer and Letta are rows here too: optional=True (calls never wait for them), nice=15, the syncer needing
-    # nothing and Letta's probe asking its /v1/health/.
     return rows
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from voicectl.cli.system.home import Home
-from voicectl.cli.system.processes import Part, table
+from voicectl.cli.system.processes import Part
+from voicectl.cli.system.roster import table
 from voicectl.cli.system.strays import Found, belonging, recorded
 from voicectl.cli.system.supervisor import State, Supervisor
 from voicectl.memory.config import load

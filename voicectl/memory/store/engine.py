@@ -22,7 +22,7 @@ from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import SettingError, StoreForeign, StoreUnavailable
 
 VERSION_TABLE = "voicectl_schema"
-HEAD = "0001"
+HEAD = "0002"
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 

@@ -43,12 +43,14 @@ calls = Table(
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("progress", Text, nullable=False, server_default="{}"),  # call state for a successor, JSON
     Column("learnt", Integer, nullable=False, server_default="0"),  # 1: a memory step has covered its turns
+    Column("mirror", String(10), nullable=False, server_default="open"),  # sync.states.MirrorState
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
 )
 Index("ix_calls_customer_started_ms", calls.c.customer, calls.c.started_ms)
 Index("ix_calls_room_state", calls.c.room, calls.c.state)
 Index("ix_calls_state", calls.c.state)
+Index("ix_calls_mirror", calls.c.mirror)
 
 turns = Table(
     "turns",
@@ -104,3 +106,53 @@ profile_lines = Table(
     Column("line", Text, nullable=False),
     Column("op_id", BigInteger, nullable=False),  # the operation that made it what it is
 )
+
+# What we know of Letta. All of it can be lost: agents are found again by tag, conversations by the call in their title.
+letta_agents = Table(
+    "letta_agents",
+    metadata,
+    Column("customer", String(200), ForeignKey("customers.key"), primary_key=True),
+    Column("generation", Integer, nullable=False),
+    Column("agent_id", String(80)),  # None: to be looked up by tag
+    Column("model", String(300), nullable=False, server_default=""),  # what the agent answers operators with
+    Column("description", Text, nullable=False, server_default=""),  # what operators see in Letta's list
+    Column("seen_op", BigInteger, nullable=False, server_default="0"),  # profile_ops.id that the blocks include
+    Column("checked_ms", BigInteger, nullable=False, server_default="0"),  # when the blocks were last read
+)
+Index("ix_letta_agents_checked_ms", letta_agents.c.checked_ms)
+
+letta_blocks = Table(
+    "letta_blocks",
+    metadata,
+    Column("customer", String(200), ForeignKey("customers.key"), primary_key=True),
+    Column("block", String(50), primary_key=True),  # profile.Block
+    Column("block_id", String(80), nullable=False),
+    Column("exchanged", Text),  # the text both sides last had; None: never exchanged with this agent
+    Column("sending", Text),  # the text of a put whose end we may not have seen
+    Column("refused", Text, nullable=False, server_default=""),  # lines of an edit in Letta that we could not take
+)
+
+letta_conversations = Table(
+    "letta_conversations",
+    metadata,
+    Column("call_id", String(40), ForeignKey("calls.id"), primary_key=True),
+    Column("attempt", Integer, nullable=False, server_default="1"),  # 2: the first one did not match the store
+    Column("conversation_id", String(80)),  # None: to be looked up by its title, else created
+    Column("mode", String(10), nullable=False),  # sync.states.Mode
+    Column("mirrored_seq", Integer, nullable=False, server_default="0"),  # all rows up to it are confirmed
+    Column("last_error", Text, nullable=False, server_default=""),
+)
+
+letta_batches = Table(
+    "letta_batches",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("call_id", String(40), ForeignKey("calls.id"), nullable=False),
+    Column("conversation_id", String(80), nullable=False),
+    Column("first_seq", Integer, nullable=False),
+    Column("last_seq", Integer, nullable=False),  # the row whose marker settles the batch
+    Column("state", String(10), nullable=False),  # sync.states.BatchState
+    Column("deadline_ms", BigInteger, nullable=False),  # the request is over by then, one way or the other
+    Column("absent_ms", BigInteger),  # since when look-ups say that it is not there; None: they have not
+)
+Index("ix_letta_batches_call_id_state", letta_batches.c.call_id, letta_batches.c.state)

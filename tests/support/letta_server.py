@@ -1,0 +1,95 @@
+"""A real Letta server for tests: installed once into a cache folder, by the code users run; a new database each run.
+
+The folder is VOICE_TEST_CACHE, else ~/.cache/voicectl-tests. It can be killed and started again like any server.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from voicectl.cli.system import letta_install
+from voicectl.cli.system.letta_install import Files
+from voicectl.cli.system.letta_processes import Access, LettaServer
+
+
+def cache() -> Path:
+    """Where tests keep what takes long to fetch."""
+    return Path(os.environ.get("VOICE_TEST_CACHE") or Path.home() / ".cache" / "voicectl-tests")
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+class RealLetta:
+    """The server of a test session."""
+
+    def __init__(self, at: Files, home: Path) -> None:
+        self.access = Access(free_port(), secrets.token_urlsafe(16), free_port(), secrets.token_urlsafe(16))
+        self.log: list[str] = []
+        self.processes = LettaServer(at, self.access, home, self.log.append, fsync=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.access.port}"
+
+    def up(self) -> None:
+        self.processes.start_database()
+        self.processes.migrate()
+        self.processes.start()
+
+    def kill(self) -> None:
+        """As a crash would: no goodbye."""
+        assert self.processes.server is not None
+        self.processes.server.kill()
+        self.processes.server.wait()
+
+    def start(self) -> None:
+        self.processes.start()
+
+    def rows(self, agent_id: str) -> list[tuple[str, str, str, str]]:
+        """What Letta's database holds of an agent's conversations: role, marker, text, conversation."""
+        return [
+            (role, marker, text, conversation)
+            for role, marker, text, conversation in self.processes.sql(
+                "select role, coalesce(sender_id, ''), content->0->>'text', conversation_id from messages "
+                f"where agent_id = '{agent_id}' and conversation_id is not null and role <> 'system' "
+                "and not is_deleted order by sequence_id"
+            )
+        ]
+
+    def number(self, statement: str) -> int:
+        return int(self.processes.sql(statement)[0][0])
+
+
+@contextmanager
+def real_letta(tmp: Path) -> Iterator[RealLetta]:
+    """A server with an empty database, in a folder of its own beside the shared installation."""
+    shared = letta_install.files(cache())
+    shared.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (shared.root / "install.lock").open("w") as lock:  # of several test processes one installs
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        letta_install.install(shared, print)
+    at = letta_install.files(tmp)
+    at.home.mkdir(parents=True, mode=0o700)
+    at.venv.symlink_to(shared.venv)
+    at.migrations.symlink_to(shared.migrations)
+    for step in ("packages", "migrations"):
+        at.finish(step)
+    letta = RealLetta(at, tmp)
+    try:
+        begun = time.monotonic()
+        letta.up()
+        print(f"Letta {letta_install.VERSION} answers after {time.monotonic() - begun:.1f} s")
+        yield letta
+    finally:
+        letta.processes.stop()

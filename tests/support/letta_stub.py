@@ -1,0 +1,151 @@
+"""A small HTTP server that speaks the part of Letta's API we use, in memory, with behaviours that can be asked for.
+
+`behaviours` holds what the next appends do: "ok", "store, then silence", "500, nothing stored", "store half-linked"
+(rows that only the agent's list shows, as a server killed between its two writes leaves them).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+
+class LettaStub:
+    """The server, in a thread of its own. Use as a context manager."""
+
+    def __init__(self) -> None:
+        self.behaviours: list[str] = []
+        self.reads_fail = False
+        self.agents: dict[str, dict[str, Any]] = {}
+        self.blocks: dict[str, dict[str, Any]] = {}
+        self.conversations: dict[str, dict[str, Any]] = {}
+        self.rows: list[dict[str, Any]] = []
+        self.appends = 0
+        self.silence = threading.Event()  # set at the end, so that no handler is left waiting
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def _any(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else {}
+                url = urlsplit(self.path)
+                status, value = stub.answer(self.command, url.path.rstrip("/"), parse_qs(url.query), body)
+                stream = isinstance(value, str)
+                data = value.encode() if stream else json.dumps(value).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/event-stream" if stream else "application/json")
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_PATCH = do_DELETE = _any  # noqa: N815
+
+            def log_message(self, format: str, *args: Any) -> None: ...
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None: ...
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> LettaStub:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.silence.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def markers(self) -> list[str]:
+        return [row["sender_id"] for row in self.rows if row["conversation"] in self.conversations]
+
+    def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        if method == "GET" and self.reads_fail:
+            return 500, {"detail": "broken"}
+        kind, _, rest = path.removeprefix("/v1/").partition("/")
+        if kind == "health":
+            return 200, {"version": "0.16.8", "status": "ok"}
+        if kind == "providers":
+            provider = {"id": "provider-1", "last_synced": str(uuid.uuid4())}
+            return 200, provider if rest or method == "POST" else []
+        if kind == "models":
+            return 200, []
+        if kind == "blocks":
+            if rest not in self.blocks:
+                return 404, {"detail": "no block"}
+            self.blocks[rest] |= body
+            return 200, self.blocks[rest]
+        if kind == "agents":
+            return self._agent(method, rest, query, body)
+        return self._conversation(method, rest, query, body)
+
+    def _agent(self, method: str, rest: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        agent_id, _, tail = rest.partition("/")
+        if method == "GET" and tail == "messages":
+            wanted = query["conversation_id"][0]
+            return 200, self._listed([r for r in self.rows if r["conversation"] == wanted], query)
+        if not agent_id and method == "POST":
+            made = {"id": f"agent-{uuid.uuid4()}", "tags": body["tags"], "created_at": "1", "blocks": []}
+            for block in body["memory_blocks"]:
+                block_id = f"block-{uuid.uuid4()}"
+                self.blocks[block_id] = {"id": block_id, **block}
+                made["blocks"].append({"id": block_id, "label": block["label"]})
+            self.agents[made["id"]] = made
+            return 200, made
+        if not agent_id:
+            return 200, [a for a in self.agents.values() if set(query["tags"]) <= set(a["tags"])]
+        return (200, self.agents[agent_id]) if agent_id in self.agents else (404, {"detail": "no agent"})
+
+    def _conversation(self, method: str, rest: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
+        conversation_id, _, tail = rest.partition("/")
+        if not conversation_id and method == "POST":
+            made = {
+                "id": f"conv-{uuid.uuid4()}",
+                "agent_id": query["agent_id"][0],
+                "created_at": "2026-01-01T00:00:00Z",
+            }
+            self.conversations[made["id"]] = made | body
+            return 200, self.conversations[made["id"]]
+        if not conversation_id:
+            return 200, list(self.conversations.values())
+        if conversation_id not in self.conversations:
+            return 404, {"detail": "no conversation"}
+        if tail and method == "POST":
+            return self._append(conversation_id, body["messages"])
+        if tail:
+            rows = [r for r in self.rows if r["conversation"] == conversation_id and r["linked"]]
+            return 200, self._listed(rows, query)
+        if method == "DELETE":
+            return 200, self.conversations.pop(conversation_id)
+        return 200, self.conversations[conversation_id]
+
+    def _append(self, conversation_id: str, messages: list[dict[str, Any]]) -> tuple[int, Any]:
+        self.appends += 1
+        behaviour = self.behaviours.pop(0) if self.behaviours else "ok"
+        if behaviour == "500, nothing stored":
+            return 500, {"detail": "broken"}
+        for m in messages:
+            kind = f"{m['role']}_message"
+            row = {"id": f"message-{uuid.uuid4()}", "message_type": kind, "conversation": conversation_id}
+            self.rows.append({**row, "linked": behaviour != "store half-linked", **m})
+        if behaviour != "ok":
+            self.silence.wait(30)
+            return 500, {"detail": "too late"}
+        return 200, 'data: {"message_type":"stop_reason","stop_reason":"end_turn"}\n\ndata: [DONE]\n\n'
+
+    def _listed(self, rows: list[dict[str, Any]], query: dict[str, list[str]]) -> list[dict[str, Any]]:
+        if query["order"][0] == "desc":
+            return rows[::-1][: int(query["limit"][0])]
+        start = 0
+        if "after" in query:
+            start = next(i for i, r in enumerate(rows) if r["id"] == query["after"][0]) + 1
+        return rows[start : start + int(query["limit"][0])]

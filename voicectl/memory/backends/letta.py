@@ -1,0 +1,394 @@
+"""Letta as a backend: the only file that imports letta_client. Written for server 0.16.8 and client 1.12.1.
+
+Promise: talks to the address it was given and to no other (the client's own default is a cloud), never retries by
+itself (the server stores a repeated message twice), and says of each write whether it may have happened.
+Not here: the order of things (memory/sync/), the server's process (cli/system/letta.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import letta_client
+from letta_client import Letta
+
+from voicectl.memory import null_model
+from voicectl.memory.backends import (
+    Agent,
+    AgentSpec,
+    Ambiguous,
+    BackendFault,
+    BackendUnavailable,
+    Health,
+    LlmEndpoint,
+    Message,
+    NotThere,
+    Rejected,
+)
+
+log = logging.getLogger(__name__)
+
+READ_S = 5.0  # reads answer in 5 to 60 ms; a server that needs seconds is overloaded or stuck (letta.md 2, 7)
+WRITE_S = 10.0  # appends take 0.13 s (letta.md 4); sync.mirror.APPEND_S is the same
+MODELS_S = 60.0  # how often we look whether the language model behind the agents has become reachable
+PAGE = 100
+NULL_PROVIDER = "voicectl-null"
+LLM_PROVIDER = "voicectl-llm"
+NULL_HANDLE = f"openai-proxy/{null_model.MODEL}"
+TOOLS = ["memory_insert", "memory_replace", "memory_rethink"]  # `memory` can create blocks, so it is left out
+APP_TAG = "app:voicectl"
+VERSIONS = "0.16."
+UNLISTED = "unlisted"
+ROLES = {"user_message": "user", "assistant_message": "assistant"}
+
+DESCRIPTIONS = {
+    "profile": "What we know about the customer: `name:`, `language:`, then one fact a line.",
+    "last_call": "What the last call was about and what was promised. One point a line.",
+    "operator_notes": "Notes by the team, one a line. The agent reads them and cannot change them.",
+}
+SYSTEM = (
+    "You keep the memory of one customer of a voice service. The conversations hold what was said in their calls. "
+    "The person who writes to you here is an operator of the service, not the customer. Answer from the memory blocks "
+    "and the conversations; when the operator asks for a correction, change the memory blocks, one fact a line."
+)
+
+
+class LettaBackend:
+    """One Letta server. Threads may share it.
+
+    Args:
+        base_url: Its address.
+        api_key: Its password or key; None where it needs none.
+        null_url: Base URL of the null model, as the server reaches it.
+        llm: What agents answer operators with; None: they cannot answer.
+        write_s: How long a write may take until its end counts as unknown, in seconds.
+        clock: Seconds, only differences count.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        null_url: str,
+        llm: LlmEndpoint | None = None,
+        *,
+        write_s: float = WRITE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._where = base_url
+        self._write_s = write_s
+        self._null_url = null_url
+        self._llm = llm
+        self._clock = clock
+        loopback = (urlsplit(base_url).hostname or "") in ("127.0.0.1", "localhost", "::1")
+        self._client = Letta(
+            base_url=base_url,
+            api_key=api_key or "none",
+            max_retries=0,
+            timeout=READ_S,
+            # A proxy of the environment must not be asked for loopback, whatever NO_PROXY says.
+            http_client=httpx.Client(base_url=base_url, trust_env=not loopback, timeout=READ_S),
+        )
+        self._agents_of: dict[str, str] = {}  # by conversation
+        self._lock = threading.Lock()
+        self._prepared = False
+        self._model = ""
+        self._model_asked = 0.0
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.close()
+
+    def health(self) -> Health:
+        """Ask for the version; the first time, and after an outage, also register the models."""
+        with _reading("health"):
+            version = self._client.health().version
+        if not version.startswith(VERSIONS):
+            log.warning("this Letta was not tested with us", extra={"version": version, "tested": f"{VERSIONS}8"})
+        with self._lock:
+            self._prepared = False
+            self._prepare()
+        return Health(self._where, version)
+
+    def model(self) -> str:
+        """The handle and address of the model the agents answer with."""
+        with self._lock:
+            self._prepare()
+            if self._llm is not None and self._model == NULL_HANDLE and self._clock() - self._model_asked > MODELS_S:
+                self._model = self._llm_handle(self._llm)
+            address = self._llm.base_url if self._llm and self._model != NULL_HANDLE else self._null_url
+            return f"{self._model} at {address}"
+
+    def _prepare(self) -> None:
+        if self._prepared:
+            return
+        if not self._provider(NULL_PROVIDER, self._null_url, "none"):
+            raise BackendUnavailable(
+                f"Letta at {self._where}",
+                f"it cannot reach the null model at {self._null_url}, so no turn can be stored",
+            )
+        self._model = self._llm_handle(self._llm) if self._llm else NULL_HANDLE
+        self._prepared = True
+
+    def _llm_handle(self, llm: LlmEndpoint) -> str:
+        self._model_asked = self._clock()
+        self._provider(LLM_PROVIDER, llm.base_url, llm.api_key)
+        with _reading("list models"):
+            models: Any = self._client.get("/v1/models/", cast_to=object)
+        found = [m for m in models if m.get("provider_name") == LLM_PROVIDER]
+        chosen = next((m for m in found if llm.model in ("", m.get("model"), m.get("name"))), None)
+        if chosen is None:
+            log.warning(
+                "Letta does not reach the language model; operators get no answers", extra={"url": llm.base_url}
+            )
+            return NULL_HANDLE
+        return str(chosen["handle"])
+
+    def _provider(self, name: str, url: str, key: str) -> bool:
+        """Register a model server with Letta, at its present address. Whether Letta could list its models now."""
+        with _reading(f"provider {name}"):
+            present: Any = self._client.get("/v1/providers/", cast_to=object, options={"params": {"name": name}})
+        with _writing(f"provider {name}"):
+            body: dict[str, object] = {"api_key": key, "base_url": url}
+            if not present:
+                body |= {"name": name, "provider_type": "openai"}
+                options: Any = {"timeout": self._write_s}
+                made: Any = self._client.post("/v1/providers/", body=body, cast_to=object, options=options)
+                before, provider_id = None, made["id"]
+            else:
+                before, provider_id = present[0].get("last_synced"), present[0]["id"]
+                self._client.patch(f"/v1/providers/{provider_id}", body=body, cast_to=object)
+            path = f"/v1/providers/{provider_id}/refresh"
+            after: Any = self._client.patch(path, cast_to=object, options={"timeout": self._write_s})
+        return bool(after.get("last_synced") and after["last_synced"] != before)
+
+    def ensure_agent(self, spec: AgentSpec) -> Agent:
+        """By tag; a creation whose answer is lost is found by the next look, and empty extras are deleted."""
+        tags = [APP_TAG, f"cust:{spec.customer}", f"gen:{spec.generation}"]
+        created = False
+        found = self._agents(tags)
+        if not found:
+            with _writing("create agent"):
+                self._client.agents.create(
+                    name=f"customer-{spec.customer}",
+                    description=spec.description,
+                    model=self._handle(),
+                    system=SYSTEM,
+                    include_base_tools=False,
+                    tools=TOOLS,
+                    tags=tags,
+                    memory_blocks=[self._block(spec, label) for label in spec.blocks],  # type: ignore[misc]
+                    timeout=self._write_s,
+                )
+            created = True
+            found = self._agents(tags)
+        keep, *extras = found
+        for extra in extras:
+            self._delete_if_empty(extra)
+        block_ids = {b["label"]: str(b["id"]) for b in keep["blocks"] if b["label"] in spec.blocks}
+        for label in set(spec.blocks) - set(block_ids):
+            block_ids[label] = self._add_block(keep["id"], spec, label)
+        return Agent(str(keep["id"]), created, block_ids)
+
+    def _handle(self) -> str:
+        return self.model().split(" at ")[0]
+
+    def _block(self, spec: AgentSpec, label: str) -> dict[str, Any]:
+        read_only = label in spec.read_only
+        text = {"label": label, "value": spec.blocks[label], "description": DESCRIPTIONS.get(label, "")}
+        return {**text, "limit": spec.limit, "read_only": read_only}
+
+    def _add_block(self, agent_id: str, spec: AgentSpec, label: str) -> str:
+        with _writing("create block"):
+            # Empty: what the store knows is put by the ordinary exchange, which then knows it for its own.
+            block = self._client.blocks.create(**{**self._block(spec, label), "value": ""})
+            self._client.agents.blocks.attach(str(block.id), agent_id=agent_id)
+        return str(block.id)
+
+    def _agents(self, tags: Sequence[str]) -> list[Any]:
+        """Agents with all these tags, oldest first."""
+        query = {"tags": list(tags), "match_all_tags": True, "include": ["agent.blocks", "agent.tags"], "limit": PAGE}
+        with _reading("list agents"):
+            found: Any = self._client.get("/v1/agents/", cast_to=object, options={"params": query})
+        return sorted(found, key=lambda a: (a.get("created_at") or "", a["id"]))
+
+    def _delete_if_empty(self, agent: Any) -> None:
+        with _reading("list conversations"):
+            used = self._client.conversations.list(agent_id=agent["id"], limit=1)
+        if not used:
+            self._delete_agent(agent)
+
+    def _delete_agent(self, agent: Any) -> None:
+        with _writing("delete agent"):
+            self._client.agents.delete(agent["id"], timeout=self._write_s)
+            for block in agent["blocks"]:  # deleting an agent leaves its blocks behind (letta.md 10)
+                self._client.blocks.delete(block["id"], timeout=self._write_s)
+
+    def describe(self, agent_id: str, description: str) -> None:
+        """Description and model in one request."""
+        with _writing("update agent"):
+            self._client.agents.update(agent_id, description=description, model=self._handle(), timeout=self._write_s)
+
+    def ensure_conversation(self, agent_id: str, key: str, title: str) -> str:
+        """By its summary, which begins with the key."""
+        head = f"{key} · "
+        with _reading("list conversations"):
+            found = self._client.conversations.list(agent_id=agent_id, summary_search=key, limit=PAGE)
+        mine = sorted((c.created_at, c.id) for c in found if (c.summary or "").startswith(head) and c.created_at)
+        if mine:
+            return mine[0][1]
+        with _writing("create conversation"):
+            return self._client.conversations.create(agent_id=agent_id, summary=head + title, timeout=self._write_s).id
+
+    def drop_conversation(self, conversation_id: str) -> None:
+        """Letta hides it; its rows go with the agent."""
+        try:
+            with _writing("delete conversation"):
+                self._client.conversations.delete(conversation_id)
+        except NotThere:
+            return
+
+    def append_turns(self, conversation_id: str, messages: Sequence[Message]) -> None:
+        """One streamed request to the null model: its run is completed in Letta, that of a plain one never is."""
+        sent = [{"role": m.role, "content": m.text, "sender_id": m.marker} for m in messages]
+        deadline = self._clock() + self._write_s
+        ended = ""
+        with (
+            _writing("append turns"),
+            self._client.conversations.messages.create(
+                conversation_id,
+                messages=sent,  # type: ignore[arg-type]
+                override_model=NULL_HANDLE,
+                streaming=True,
+                timeout=self._write_s,
+            ) as stream,
+        ):
+            for event in stream:
+                if self._clock() > deadline:  # pings would keep a stuck stream alive for ever
+                    raise Ambiguous("append turns", f"no end after {self._write_s:.0f} s")
+                if event.message_type == "stop_reason":
+                    ended = str(event.stop_reason)
+        if ended != "end_turn":
+            raise Ambiguous("append turns", f"the stream ended with {ended or 'nothing'}")
+
+    def has_marker(self, conversation_id: str, marker: str) -> bool:
+        """Among the latest 100 rows; a batch is shorter than that.
+
+        Rows of the agent, not of the conversation: a server killed between its two writes leaves rows that only the
+        former shows (found 21 Nov), and sending them again would double them.
+        """
+        path = f"/v1/agents/{self._agent_of(conversation_id)}/messages"
+        items = self._page(path, {"conversation_id": conversation_id, "order": "desc"})
+        return any(item.get("sender_id") == marker for item in items)
+
+    def list_turns(self, conversation_id: str) -> list[Message]:
+        """All rows there are, oldest first; one that the conversation does not show has the role UNLISTED."""
+        shown = {item["id"] for item in self._all(f"/v1/conversations/{conversation_id}/messages", {})}
+        path = f"/v1/agents/{self._agent_of(conversation_id)}/messages"
+        items = self._all(path, {"conversation_id": conversation_id})
+        return [_message(item, item["id"] in shown) for item in items if item["message_type"] != "system_message"]
+
+    def _agent_of(self, conversation_id: str) -> str:
+        if conversation_id not in self._agents_of:
+            with _reading("read conversation"):
+                self._agents_of[conversation_id] = self._client.conversations.retrieve(conversation_id).agent_id
+        return self._agents_of[conversation_id]
+
+    def _all(self, path: str, query: Mapping[str, object]) -> list[Any]:
+        found: list[Any] = []
+        after: dict[str, object] = {}
+        while True:
+            # Oldest first: the default order stops after one page (letta.md 12).
+            items = self._page(path, {**query, **after, "order": "asc"})
+            found += items
+            if len(items) < PAGE:
+                return found
+            after = {"after": items[-1]["id"]}
+
+    def _page(self, path: str, query: Mapping[str, object]) -> list[Any]:
+        with _reading("list turns"):
+            items: Any = self._client.get(path, cast_to=object, options={"params": {**query, "limit": PAGE}})
+        return list(items)
+
+    def get_blocks(self, block_ids: Mapping[str, str]) -> dict[str, str]:
+        """By id, about 5 ms each."""
+        with _reading("read blocks"):
+            return {label: self._client.blocks.retrieve(block_id).value for label, block_id in block_ids.items()}
+
+    def put_block(self, block_id: str, text: str) -> None:
+        """Whole text; the server does not compare with what was there."""
+        with _writing("put block"):
+            self._client.blocks.update(block_id, value=text, timeout=self._write_s)
+
+    def forget(self, customer: str, *, before_generation: int | None = None) -> int:
+        """Agents by tag with their blocks; again until none is listed."""
+        gone = 0
+        while True:
+            found = [
+                a
+                for a in self._agents([APP_TAG, f"cust:{customer}"])
+                if before_generation is None or _generation(a) < before_generation
+            ]
+            if not found:
+                return gone
+            for agent in found:
+                self._delete_agent(agent)
+                gone += 1
+
+
+def _generation(agent: Any) -> int:
+    return next((int(t[4:]) for t in agent.get("tags") or [] if t.startswith("gen:") and t[4:].isdigit()), 0)
+
+
+def _message(item: Any, shown: bool) -> Message:
+    content = item.get("content")
+    if isinstance(content, list):
+        content = "\n".join(str(part.get("text", "")) for part in content)
+    role = ROLES.get(item["message_type"], item["message_type"]) if shown else UNLISTED
+    return Message(item.get("sender_id") or "", role, str(content or ""))
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Errors of a request that changes nothing."""
+    try:
+        yield
+    except letta_client.NotFoundError as e:
+        raise NotThere(what, _why(e)) from e
+    except (letta_client.LettaError, httpx.HTTPError) as e:
+        raise BackendUnavailable(what, _why(e)) from e
+
+
+@contextmanager
+def _writing(what: str) -> Iterator[None]:
+    """Errors of a request that changes something: may it have happened?"""
+    try:
+        yield
+    except letta_client.NotFoundError as e:
+        raise NotThere(what, _why(e)) from e
+    except (letta_client.AuthenticationError, letta_client.PermissionDeniedError) as e:
+        raise BackendUnavailable(what, f"{_why(e)}; check LETTA_API_KEY") from e
+    except (letta_client.BadRequestError, letta_client.UnprocessableEntityError) as e:
+        raise Rejected(what, _why(e)) from e
+    except (letta_client.LettaError, httpx.HTTPError) as e:
+        cause = e.__cause__ or e
+        if isinstance(cause, httpx.ConnectError | httpx.ConnectTimeout):
+            raise BackendUnavailable(what, _why(e)) from e  # no byte of it was sent
+        raise Ambiguous(what, _why(e)) from e
+
+
+def _why(error: Exception) -> str:
+    """What went wrong, without a body that may repeat what customers said."""
+    if isinstance(error, letta_client.APIStatusError):
+        return f"HTTP {error.status_code}"
+    return f"{type(error).__name__}: {error.__cause__ or error}"[:200]
+
+
+__all__ = ["BackendFault", "LettaBackend"]
