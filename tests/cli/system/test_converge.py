@@ -187,7 +187,7 @@ def test_a_kept_part_that_no_longer_does_its_work_is_renewed_by_up(
     refused = iter(["refuses our key"])
 
     def useless(*args: Any, **chosen: bool) -> list[Part]:
-        first, *others = table(*args)
+        first, *others = table(*args, **chosen)
         return [replace(first, missing=lambda: next(refused, "") or first.missing()), *others]
 
     monkeypatch.setattr(converge, "table", useless)
