@@ -22,7 +22,8 @@ SECRET = "s" * 40
 
 def client_for(tmp_path: Path, **settings: object) -> TestClient:
     given = {"livekit_api_key": "key", "livekit_api_secret": SECRET, "livekit_url": "ws://127.0.0.1:1", **settings}
-    return TestClient(create_app(load(VoiceSettings, home=tmp_path / "home", **given)))
+    app = create_app(load(VoiceSettings, home=tmp_path / "home", **given))
+    return TestClient(app, base_url="http://127.0.0.1:9000")
 
 
 @pytest.fixture
@@ -156,3 +157,18 @@ def test_ready_names_what_is_missing_and_alive_does_not_depend_on_it(client: Tes
     assert ready.status_code == 503
     assert {"livekit", "llm", "worker"} <= ready.json()["missing"].keys()
     assert client.get("/healthz").status_code == 200
+
+
+def test_a_foreign_name_for_this_machine_gets_nothing(client: TestClient) -> None:
+    assert client.post("/api/token", json={}, headers={"Host": "evil.example"}).status_code == 400
+    assert client.post("/api/token", json={}, headers={"Host": "localhost:9000"}).status_code == 201
+
+
+def test_the_figures_are_in_prometheus_format(client: TestClient, tmp_path: Path) -> None:
+    leases = open_leases(load(VoiceSettings, home=tmp_path / "home"))
+    leases.claim("worker:w1", json.dumps({"capacity": 3, "build": "b", "pid": 1}), 60, LeaseState.HELD)
+    leases.claim("room:r1", "agent-1", 60, LeaseState.HELD)
+
+    lines = client.get("/metrics").text.splitlines()
+
+    assert {"voice_calls 1.0", "voice_workers 1.0", "voice_capacity 3.0", "voice_store_up 1.0"} <= set(lines)

@@ -15,8 +15,10 @@ from typing import Any
 import aiohttp
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from voicectl.memory.errors import SettingError, StoreUnavailable
 from voicectl.memory.store.engine import open_store
@@ -64,7 +66,11 @@ def create_app(settings: VoiceSettings) -> FastAPI:
         store.close()
 
     policy = content_policy(settings.livekit_url)
+    hosts = ["127.0.0.1", "localhost"] if _is_loopback(settings.http_host) else ["*"]
     app = FastAPI(title="voicectl", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+
+    # A page of somebody else that points its own name at this machine must not get tokens here (DNS rebinding).
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
 
     @app.exception_handler(Problem)
     async def problem(_: Request, e: Problem) -> JSONResponse:
@@ -128,6 +134,10 @@ def create_app(settings: VoiceSettings) -> FastAPI:
             },
         }
 
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        return PlainTextResponse(await asyncio.to_thread(figures, app.state.leases), media_type=CONTENT_TYPE_LATEST)
+
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
         return PlainTextResponse("ok")
@@ -145,6 +155,24 @@ def create_app(settings: VoiceSettings) -> FastAPI:
             return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-store"})
 
     return app
+
+
+def figures(leases: Leases) -> str:
+    """The state of the installation in Prometheus' text format; a store that does not answer is itself a figure."""
+    registry = CollectorRegistry()
+
+    def gauge(name: str, help_text: str, value: float) -> None:
+        Gauge(name, help_text, registry=registry).set(value)
+
+    try:
+        workers = live_workers(leases)
+        gauge("voice_calls", "Calls with an agent or one on its way", len(live_calls(leases)))
+        gauge("voice_workers", "Workers that are registered and alive", len(workers))
+        gauge("voice_capacity", "Calls that all workers take at a time", sum(int(w["capacity"]) for w in workers))
+        gauge("voice_store_up", "Whether the store of leases answers", 1)
+    except StoreUnavailable:
+        gauge("voice_store_up", "Whether the store of leases answers", 0)
+    return generate_latest(registry).decode()
 
 
 def content_policy(livekit_url: str) -> str:
