@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 PRESENCE_TTL_S = 5.0
 PRESENCE_RENEW_S = 1.0
 WATCH_S = 0.05
+CANARY = "canary-"  # rooms in which a worker asks whether dispatches reach it
 CANARY_S = 1.0
 DRAIN_S = 20
 MAX_METADATA = 4096
@@ -63,6 +64,7 @@ async def entry(ctx: JobContext) -> None:
         log.info("no call for this job", extra={"why": str(e)})
         return
     made = engines.build(settings, preloaded=ctx.proc.userdata.get("engines"), keyterms=call.keyterms)
+    ctx.add_shutdown_callback(made.aclose)
     session: AgentSession[None] = AgentSession(
         stt=made.stt,
         llm=made.llm,
@@ -79,7 +81,6 @@ async def entry(ctx: JobContext) -> None:
         await call.start(session, Agent(instructions=""), greeting="")
         await call.refuse("I'm sorry, there is no such desk here. Goodbye.", EndReason.UNKNOWN_DESK)
         return
-    ctx.add_shutdown_callback(made.aclose)
     agent = chosen.first_agent(call)
     await call.start(session, agent)
     # While the greeting is heard the small model reads what is known, so that the first answer need not wait for it.
@@ -110,9 +111,8 @@ class Worker:
         self._settings = settings
         self._leases = open_leases(settings)
         self._capacity = settings.calls_at_once()
-        self._rooms: dict[str, tuple[str, str]] = {}  # job id → room, identity
         self._offered = 0
-        self._canary = f"canary-{secrets.token_hex(6)}"
+        self._canary = f"{CANARY}{secrets.token_hex(6)}"
         self._reached = asyncio.Event()
         self.server = AgentServer(
             ws_url=settings.livekit_url,
@@ -132,9 +132,11 @@ class Worker:
         self.server.rtc_session(entry, agent_name=settings.agent_name, on_request=self._offer)
 
     async def _offer(self, request: JobRequest) -> None:
-        if request.room.name == self._canary:
-            self._reached.set()
-            await request.reject(terminate=True)
+        if request.room.name.startswith(CANARY):
+            ours = request.room.name == self._canary
+            if ours:
+                self._reached.set()
+            await request.reject(terminate=ours)  # another worker's: the server asks on until it reaches that one
             return
         busy = await self._calls_now() + self._offered
         if busy >= self._capacity:

@@ -129,6 +129,8 @@ class Reconciler:
         if lease is not None and lease.live and lease.owner != proven_dead:
             return False
         state = await asyncio.to_thread(open_call_of_room, self._store, room)
+        if state is None and lease is not None and lease.state == LeaseState.FREE:
+            return False  # it ended as it should
         people = await self._admin.participants(room)
         if not any(is_human(p) for p in people):
             await self._nobody_there(room, lease)
