@@ -14,7 +14,11 @@ import psutil
 import pytest
 
 from tests.support.installation import CACHE, free_port
+from tests.support.waiting import wait_until
 from voicectl.cli.system.ports import owner
+from voicectl.memory.config import MemorySettings, load
+from voicectl.memory.store.leases import open_leases
+from voicectl.voice.rooms.registry import live_calls
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(420)]
 
@@ -49,6 +53,13 @@ class User:
     async def status(self) -> dict[str, dict[str, object]]:
         _, out, _ = await self.voicectl("status", "--json")
         return {p["name"]: p for p in json.loads(out)["processes"]}
+
+    def on_a_call(self) -> bool:
+        leases = open_leases(load(MemorySettings, home=self.home))
+        try:
+            return bool(live_calls(leases))
+        finally:
+            leases.close()
 
     def processes(self) -> list[int]:
         """Whoever has this VOICE_HOME in its environment."""
@@ -87,10 +98,12 @@ async def test_up_the_tour_a_restart_in_a_call_and_down(user: User) -> None:
 
     before = await user.status()
     calling = asyncio.create_task(user.voicectl("call", "--json", "Hello there.", "--as", "user:restart"))
-    await asyncio.sleep(4)
+    await wait_until(lambda: "" if user.on_a_call() else "no call is on", 30)
     code, _, said = await user.voicectl("restart", "--no-letta")
     assert code == 0, said
-    await calling
+    code, out, said = await calling
+    assert code == 0, said
+    assert json.loads(out)["turns"][-1]["heard"].strip(), "the call that was on is finished, not cut"
     after = await user.status()
     assert after["worker"]["pid"] != before["worker"]["pid"]
     assert after["livekit"]["pid"] == before["livekit"]["pid"], "a restart leaves LiveKit alone"

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 # 25 ms for the store's lock leaves room for the journal's fsync inside the 50 ms that protocols 4 promises.
 PATIENCE_MS = 25
+LATE_MS = 50
 RETRY_S = 0.25
 
 
@@ -75,6 +76,7 @@ class Figures:
     refused: int = 0
     last_ms: float = 0.0
     worst_ms: float = 0.0
+    late: int = 0  # turns that took longer than LATE_MS
 
 
 _CLOSE = object()
@@ -176,6 +178,7 @@ class Recorder:
         for _, begun in waiting:
             self.figures.last_ms = (done - begun) * 1000
             self.figures.worst_ms = max(self.figures.worst_ms, self.figures.last_ms)
+            self.figures.late += self.figures.last_ms > LATE_MS
         with self._durable:
             self._pending -= len(waiting)
             self._durable.notify_all()
