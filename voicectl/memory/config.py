@@ -174,11 +174,6 @@ class MemorySettings(Settings):
         validation_alias="MEMORY_RECALL_BUDGET_TOKENS",
         description="How much of what we know goes into the prompt, in tokens (4 characters each).",
     )
-    log_content: bool = Field(
-        False,
-        validation_alias="MEMORY_LOG_CONTENT",
-        description="Write what customers say into the logs. Off: lengths only.",
-    )
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,6 @@ def anonymous() -> str:
     return f"anon:{secrets.token_hex(8)}"
 
 
-def is_anonymous(key: str) -> bool:
-    """Whether the key was made by `anonymous`."""
-    return key.startswith("anon:")
-
-
 def spoken_name(text: str) -> str | None:
     """The name inside what somebody typed as who they are; None for numbers and ids."""
     text = " ".join(clean(text).split())

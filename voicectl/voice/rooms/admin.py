@@ -16,8 +16,12 @@ from livekit import api
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.errors import ServerSilent
 
-AGENT = 4  # ParticipantInfo.Kind.AGENT; only our own token minting can set it (livekit-server.md 13)
-_KINDS_OF_HUMANS = (0, 3, 5)  # STANDARD, SIP, CONNECTOR
+# By the API's own names: its numbers are not those of the rtc client (a connector is 7 here and 5 there).
+_KINDS_OF_HUMANS = (
+    api.ParticipantInfo.Kind.STANDARD,
+    api.ParticipantInfo.Kind.SIP,
+    api.ParticipantInfo.Kind.CONNECTOR,
+)
 TIMEOUT_S = 3.0
 
 T = TypeVar("T")

@@ -54,7 +54,6 @@ class Reconciler:
         self._tried: dict[str, list[float]] = {}  # room → when it was healed lately
         self._empty: dict[str, float] = {}  # room → since when nobody is there
         self._waiting: dict[str, float] = {}  # room → since when it was seen without a lease
-        self.takeovers = 0
 
     async def run(self) -> None:
         """Watch for leases that run out and for customers who wait, until cancelled."""
@@ -150,7 +149,6 @@ class Reconciler:
                 )
             except FencedOut:
                 return False  # another reconciler, or the owner after all
-        self.takeovers += 1
         log.warning("taking a room over", extra={"room": room, "from": dead, "fence": lease.fence if lease else 0})
         if dead is not None and any(p.identity == dead for p in people):
             await self._admin.remove(room, dead)
