@@ -27,6 +27,7 @@ from voicectl.voice.timeline import Timeline
 FRAME = RATE // 50  # 20 ms
 QUEUE_MS = 60  # what lies between capture and the wire; short, so that the end of our speech is known to 20 ms
 LOOK_S = 0.05  # when no frame comes to look at, the clock is looked at
+MICROPHONE_END_S = 1.0  # a frame is 20 ms; longer only where the loop stands still
 TOPIC = "lk.transcription"
 
 
@@ -101,6 +102,7 @@ class Caller:
         self.disconnect_reason: str | None = None
         self.agent_joined_s: float | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._microphone: asyncio.Task[None] | None = None
         self._line: asyncio.Queue[tuple[Pcm, asyncio.Future[float]]] = asyncio.Queue()
         self._said: asyncio.Future[float] | None = None
         self._news = asyncio.Event()
@@ -127,7 +129,7 @@ class Caller:
                 self._begin(time.monotonic())
                 track = rtc.LocalAudioTrack.create_audio_track("microphone", self._source)
                 options = rtc.TrackPublishOptions(source=rtc.TrackSource.SOURCE_MICROPHONE)
-                self._spawn(self._speak(), "microphone")
+                self._microphone = self._spawn(self._speak(), "microphone")
                 await self.room.local_participant.publish_track(track, options)
         except BaseException:
             await self.hang_up()
@@ -235,6 +237,8 @@ class Caller:
     async def hang_up(self) -> None:
         """Leave the room. Harmless when the call is over."""
         self._on_disconnected("CLIENT_INITIATED")
+        if self._microphone is not None:  # a frame left half captured aborts the process at its exit (rtc 1.1)
+            await asyncio.wait([self._microphone], timeout=MICROPHONE_END_S)
         with contextlib.suppress(rtc.ConnectError):
             await self.room.disconnect()
         for task in self._tasks:
@@ -245,12 +249,14 @@ class Caller:
     async def _speak(self) -> None:
         """Feed the microphone for the whole call: lines when there are some, silence otherwise."""
         silence = np.zeros(FRAME, np.int16)
-        while True:
+        while not self._over.is_set():
             if self._line.empty():
                 await self._capture(silence)
                 continue
             pcm, self._said = self._line.get_nowait()
             for at in range(0, len(pcm), FRAME):
+                if self._over.is_set():
+                    return
                 frame = np.zeros(FRAME, np.int16)
                 piece = pcm[at : at + FRAME]
                 frame[: len(piece)] = piece
@@ -303,10 +309,11 @@ class Caller:
             if not said.done():
                 said.set_exception(ConnectionError(f"the call is over: {name}"))
 
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def _scene(self) -> str:
         there = ", ".join(self.room.remote_participants) or "nobody else"
