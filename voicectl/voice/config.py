@@ -121,6 +121,11 @@ class VoiceSettings(MemorySettings):
     default_desk: str = Field(
         "assistant", validation_alias="VOICE_DEFAULT_DESK", description="Desk of a call that names none."
     )
+    filler_line: str = Field(
+        "One moment, please.",
+        validation_alias="VOICE_FILLER_LINE",
+        description="Said once when the language model has no word yet after 1.5 seconds. Empty: silence.",
+    )
     closing_line: str = Field(
         "Goodbye, and thank you for calling.",
         validation_alias="VOICE_CLOSING_LINE",

@@ -6,6 +6,7 @@ from livekit.agents import Agent
 from livekit.agents.beta.tools import EndCallTool
 from livekit.agents.llm import Tool, Toolset
 
+from voicectl.voice.agents.base import DeskAgent
 from voicectl.voice.call import MemoryCall
 from voicectl.voice.engines.local_llm.examples_assistant import END_CALL
 from voicectl.voice.engines.local_llm.examples_assistant import INSTRUCTIONS as INSTRUCTIONS
@@ -13,13 +14,13 @@ from voicectl.voice.engines.local_llm.tools import hint
 from voicectl.voice.memory_tools import memory_tools
 
 
-class Assistant(Agent):
+class Assistant(DeskAgent):
     """The only agent of its desk."""
 
 
 def assistant(call: MemoryCall) -> Agent:
     """The assistant of one call."""
-    return Assistant(instructions=call.instructions(INSTRUCTIONS), tools=tools(call))
+    return Assistant(call, instructions=INSTRUCTIONS, tools=tools(call))
 
 
 def tools(call: MemoryCall) -> list[Tool | Toolset]:
