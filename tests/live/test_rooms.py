@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 
+import psutil
 import pytest
 
 from tests.live.conftest import Call
@@ -16,6 +17,7 @@ from tests.support.waiting import wait_until
 from voicectl.memory.config import load
 from voicectl.memory.store.leases import open_leases
 from voicectl.voice.config import VoiceSettings
+from voicectl.voice.events import Attribute
 from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.registry import live_workers
 
@@ -30,6 +32,22 @@ async def test_ready_means_that_a_dispatch_reaches_the_worker(installation: Inst
     leases.close()
 
     assert worker["pid"] == installation.processes["worker"].pid
+
+
+async def test_the_process_that_takes_a_call_has_loaded_its_models_before_there_is_one(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    def warm() -> set[int]:
+        children = psutil.Process(installation.processes["worker"].pid).children(recursive=True)
+        return {c.pid for c in children if any("ctranslate2" in m.path for m in c.memory_maps())}
+
+    await wait_until(lambda: "" if warm() else "no job process has the ear loaded", 60)
+    before = warm()
+    async with place_call(customer) as caller:
+        await caller.hear()
+        (agent,) = [p for p in caller.room.remote_participants.values() if p.identity in caller.agents()]
+
+    assert int(agent.attributes[Attribute.PID]) in before
 
 
 async def test_ten_more_dispatches_change_nothing_for_a_call(

@@ -50,6 +50,8 @@ log = logging.getLogger(__name__)
 APOLOGY = "I'm sorry, I lost my thread for a moment. Could you say that again, please?"
 CUT_OFF = "I'm sorry, we were cut off for a moment. I'm back. Could you say that again, please?"
 HISTORY_ITEMS = 20
+LAST_WORDS_S = 20.0  # a closing line, with a voice that fails and is tried again
+END_LIMIT_S = 60.0
 HUNG_UP = (rtc.DisconnectReason.CLIENT_INITIATED, rtc.DisconnectReason.USER_REJECTED)
 
 
@@ -280,15 +282,22 @@ class MemoryCall:
     async def say_closing(self) -> None:
         """Commit that the call is ending, then say the closing line to its end. For the `end_call` tool."""
         first = await self._ending.begin(EndReason.AGENT_ENDED)
-        if first and self.settings.closing_line and self._session is not None:
-            await self._session.say(self.settings.closing_line, allow_interruptions=False)
+        if first and self.settings.closing_line:
+            await self._say_to_the_end(self.settings.closing_line)
 
     async def refuse(self, words: str, reason: EndReason) -> None:
         """Say why there is no call, to the end, and end it."""
         await self._ending.begin(reason)
-        if self._session is not None:
-            await self._session.say(words, allow_interruptions=False)
+        await self._say_to_the_end(words)
         await self.end(reason)
+
+    async def _say_to_the_end(self, words: str) -> None:
+        if self._session is None:
+            return
+        try:
+            await asyncio.wait_for(self._session.say(words, allow_interruptions=False).wait_for_playout(), LAST_WORDS_S)
+        except TimeoutError:
+            log.error("the last words were not heard; the call ends without them")
 
     async def end(self, reason: EndReason) -> None:
         """End the call; whoever asks first decides the reason, everybody waits for the same end."""
@@ -300,13 +309,18 @@ class MemoryCall:
         log.info("the call ends", extra={"reason": reason})
         if self._timer is not None:
             self._timer.cancel()
-        if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):
-            await self._ending.begin(reason)
-            await self._ending.close_line()
-        if self._session is not None:
-            await self._session.aclose()
-        await self._ending.wind_up(reason)
-        self._ctx.shutdown(reason)
+        try:
+            async with asyncio.timeout(END_LIMIT_S):
+                if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):
+                    await self._ending.begin(reason)
+                    await self._ending.close_line()
+                if self._session is not None:
+                    await self._session.aclose()
+                await self._ending.wind_up(reason)
+        except TimeoutError:
+            log.error("winding the call up hangs; its job ends without it", extra={"reason": reason})
+        finally:
+            self._ctx.shutdown(reason)
 
     def _on_close(self, event: CloseEvent) -> None:
         if event.reason == CloseReason.JOB_SHUTDOWN:
