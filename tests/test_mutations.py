@@ -33,7 +33,7 @@ MUTATIONS = [
     ),
     Mutation(
         "turns are fenced",
-        "voicectl/memory/recorder.py",
+        "voicectl/memory/turns.py",
         "calls.c.fence == call.fence, ",
         "",
         "tests/memory/test_recorder.py -k fenced_out",
@@ -41,7 +41,7 @@ MUTATIONS = [
     Mutation(
         "a live lease refuses a claim",
         "voicectl/memory/store/leases.py",
-        "where=or_(leases.c.state.in_([LeaseState.FREE, LeaseState.TAKEOVER]), self._expired()),",
+        "where=or_(~held, self._expired()),",
         "where=leases.c.name == name,",
         "tests/memory/test_leases.py -k live_lease_refuses",
     ),
@@ -86,6 +86,20 @@ MUTATIONS = [
         "if workers and calls >= capacity:",
         "if False:",
         "tests/voice/web/test_tokens.py -k busy",
+    ),
+    Mutation(
+        "a slow language model is bridged",
+        "voicectl/voice/patience.py",
+        "                if not begun and filler:\n",
+        "                if False:\n",
+        "tests/voice/test_patience.py -k bridged_once",
+    ),
+    Mutation(
+        "a withheld number is nobody",
+        "voicectl/voice/customer.py",
+        'key if key.startswith("+") else anonymous()',
+        "key",
+        "tests/voice/test_customer.py -k withheld",
     ),
     Mutation(
         "unknown setting names are refused",

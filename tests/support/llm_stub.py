@@ -82,6 +82,12 @@ class LLMStub:
         return web.json_response({"data": [{"id": "scripted", "object": "model"}]})
 
     async def _complete(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._reply(request)
+        except ConnectionResetError:  # the customer spoke on, or the request was given up: as a real server sees it
+            return web.Response(status=499)
+
+    async def _reply(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.requests.append(body)
         reply = self.script(_last(body["messages"]))

@@ -8,7 +8,8 @@
 
 The room has one agent, the lease holder; turns are recorded as heard and nothing waits for it; what is known is in the
 prompt before the first word; every way of ending goes through `MemoryCall.end`.
-Not here: offers (offers.py), what is known (knowledge.py), turns (listening.py), the clean-up (ending.py).
+Not here: offers (offers.py), what is known (knowledge.py), turns (listening.py), who is there (presence.py), clean-up
+(ending.py).
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Coroutine
+from collections.abc import AsyncIterable
 from typing import Any
 
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, AgentStateChangedEvent, CloseEvent, CloseReason, ErrorEvent, JobContext
 from livekit.agents.beta import Instructions
 from livekit.agents.llm import ChatContext, FunctionTool
+from livekit.agents.stt import STTError
+from livekit.agents.tts import TTSError
+from livekit.agents.types import NOT_GIVEN
 from livekit.agents.voice import room_io
 
 from voicectl.memory import calls, profile, recall
@@ -33,6 +37,7 @@ from voicectl.memory.identity import hashed
 from voicectl.memory.recorder import Recorder
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import open_leases
+from voicectl.voice import words
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.customer import Customer, customer_of
 from voicectl.voice.ending import Ending, leave_empty
@@ -40,19 +45,20 @@ from voicectl.voice.events import Attribute, EndReason
 from voicectl.voice.knowledge import Knowledge
 from voicectl.voice.listening import Listener, guarded
 from voicectl.voice.memory_tools import memory_tools
+from voicectl.voice.outage import Outage, recording
 from voicectl.voice.page_link import PageLink
+from voicectl.voice.presence import Presence
 from voicectl.voice.rooms import registry
 from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.guard import Guard
+from voicectl.voice.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-APOLOGY = "I'm sorry, I lost my thread for a moment. Could you say that again, please?"
-CUT_OFF = "I'm sorry, we were cut off for a moment. I'm back. Could you say that again, please?"
 HISTORY_ITEMS = 20
+Sound = AsyncIterable[rtc.AudioFrame]
 LAST_WORDS_S = 20.0  # a closing line, with a voice that fails and is tried again
 END_LIMIT_S = 60.0
-HUNG_UP = (rtc.DisconnectReason.CLIENT_INITIATED, rtc.DisconnectReason.USER_REJECTED)
 
 
 class NotOurs(MemoryFault):
@@ -132,9 +138,10 @@ class MemoryCall:
         self._session: AgentSession[Any] | None = None
         self._listener: Listener | None = None
         self._over: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._disconnected: rtc.DisconnectReason.ValueType | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = Tasks()
+        self._outage = Outage()
+        self._presence = Presence(customer.identity, settings, lambda reason: self._tasks.spawn(self.end(reason)))
         self._page = PageLink(ctx.room, self)
         self.knowledge.on_change(self._page.show)
         loop = asyncio.get_running_loop()
@@ -176,11 +183,7 @@ class MemoryCall:
     def greeting(self) -> str:
         """The first words: by name when it is known. A template, so it is always right and takes no time."""
         known = self.knowledge.now
-        if self.call.continued:
-            return CUT_OFF
-        if known.calls_before and known.name:
-            return f"Hello {known.name}, welcome back. How can I help you?"
-        return f"Hello{' ' + known.name if known.name else ''}, nice to meet you. How can I help you?"
+        return words.CUT_OFF if self.call.continued else words.greeting(known.name, known.calls_before)
 
     def keyterms(self) -> list[str]:
         """Names that recognition should expect in this call."""
@@ -204,6 +207,7 @@ class MemoryCall:
         self._listener = Listener(session, self._recorder, self._on_user_turn)
         session.on("close", guarded(self._on_close))
         session.on("error", guarded(self._on_error))
+        session.on("user_input_transcribed", guarded(self._outage.on_transcribed))
         session.on("agent_state_changed", guarded(self._on_agent_state))
         if self.call.continued:
             await self._restore(agent)
@@ -217,16 +221,14 @@ class MemoryCall:
         # session_host would hand prompts, tools and history to anybody in the room (livekit.md 0.1).
         await session.start(agent, room=room, room_options=options, record=False, session_host=False)
         self._keeper.watch_loop()
-        room.on("participant_disconnected", guarded(self._on_left))
-        room.on("participant_connected", guarded(self._on_back))
+        self._presence.watch(room)
         self._page.open()
-        self._spawn(self._stand_guard())
+        self._tasks.spawn(self._stand_guard())
         about = {str(Attribute.CALL): self.call.id, str(Attribute.PID): str(os.getpid())}
-        self._spawn(room.local_participant.set_attributes(about))
-        self._end_after(self.settings.max_call_s, EndReason.TOO_LONG)
-        words = self.greeting() if greeting is None else greeting
-        if words:
-            session.say(words, allow_interruptions=False)
+        self._tasks.spawn(room.local_participant.set_attributes(about))
+        first = self.greeting() if greeting is None else greeting
+        if first:
+            session.say(first, allow_interruptions=False)
 
     async def _restore(self, agent: Agent) -> None:
         history = ChatContext.empty()
@@ -244,38 +246,21 @@ class MemoryCall:
         await self.end(EndReason.FENCED_OUT)
 
     def _on_user_turn(self, item_id: str, text: str) -> None:
-        self._spawn(self.knowledge.learn_name(text, item_id))
+        self._tasks.spawn(self.knowledge.learn_name(text, item_id))
 
     def _on_agent_state(self, event: AgentStateChangedEvent) -> None:
         if event.new_state == "speaking":
-            self._spawn(self.knowledge.refresh())  # an operator's edit is used from the next turn
+            self._tasks.spawn(self.knowledge.refresh())  # an operator's edit is used from the next turn
 
     def _on_error(self, event: ErrorEvent) -> None:
         kind = getattr(event.error, "type", "?")
         if getattr(event.error, "recoverable", True) or self._session is None:
             return
         log.error("an engine failed", extra={"engine": kind, "why": str(event.error)[:300]})
-        if kind == "llm_error":
-            self._session.say(APOLOGY)
-
-    # -- the customer comes and goes ---------------------------------------------------------------------------
-
-    def _on_left(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.identity != self.customer.identity:
-            return
-        if participant.disconnect_reason in HUNG_UP:
-            self._spawn(self.end(EndReason.CUSTOMER_LEFT))
-        else:
-            self._end_after(self.settings.reconnect_grace_s, EndReason.CONNECTION_LOST)
-
-    def _on_back(self, participant: rtc.RemoteParticipant) -> None:
-        if participant.identity == self.customer.identity:
-            self._end_after(self.settings.max_call_s, EndReason.TOO_LONG)
-
-    def _end_after(self, seconds: float, reason: EndReason) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(seconds, lambda: self._spawn(self.end(reason)))
+        if isinstance(event.error, STTError | TTSError) and self._outage.is_final(event.error):
+            self._tasks.spawn(self.refuse(words.OUTAGE, EndReason.ERROR, audio=recording()))
+        elif kind in ("llm_error", "tts_error") and not self._outage.over:
+            self._session.say(words.APOLOGY)
 
     # -- the one way to end ------------------------------------------------------------------------------------
 
@@ -285,17 +270,18 @@ class MemoryCall:
         if first and self.settings.closing_line:
             await self._say_to_the_end(self.settings.closing_line)
 
-    async def refuse(self, words: str, reason: EndReason) -> None:
-        """Say why there is no call, to the end, and end it."""
+    async def refuse(self, words: str, reason: EndReason, audio: Sound | None = None) -> None:
+        """Say why there is no call, to the end, and end it; `audio` is said in place of the voice's."""
         await self._ending.begin(reason)
-        await self._say_to_the_end(words)
+        await self._say_to_the_end(words, audio)
         await self.end(reason)
 
-    async def _say_to_the_end(self, words: str) -> None:
+    async def _say_to_the_end(self, words: str, audio: Sound | None = None) -> None:
         if self._session is None:
             return
+        said = self._session.say(words, audio=audio or NOT_GIVEN, allow_interruptions=False)
         try:
-            await asyncio.wait_for(self._session.say(words, allow_interruptions=False).wait_for_playout(), LAST_WORDS_S)
+            await asyncio.wait_for(said.wait_for_playout(), LAST_WORDS_S)
         except TimeoutError:
             log.error("the last words were not heard; the call ends without them")
 
@@ -307,8 +293,7 @@ class MemoryCall:
 
     async def _end(self, reason: EndReason) -> None:
         log.info("the call ends", extra={"reason": reason})
-        if self._timer is not None:
-            self._timer.cancel()
+        self._presence.close()
         try:
             async with asyncio.timeout(END_LIMIT_S):
                 if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):
@@ -326,7 +311,7 @@ class MemoryCall:
         if event.reason == CloseReason.JOB_SHUTDOWN:
             return  # `_on_job_shutdown` decides: a worker that stops hands the call over
         reason = EndReason.ERROR if event.reason == CloseReason.ERROR else EndReason.AGENT_ENDED
-        self._spawn(self.end(reason))
+        self._tasks.spawn(self.end(reason))
 
     def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         if self._disconnected is None:
@@ -339,18 +324,6 @@ class MemoryCall:
             await self.end(EndReason.ROOM_DELETED)
         else:
             await self.end(EndReason.HANDED_OVER)  # the worker stops, or the job failed: the call goes on elsewhere
-
-    # -- tasks -------------------------------------------------------------------------------------------------
-
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("a task of the call failed", exc_info=task.exception())
 
 
 async def _typed(session: AgentSession[Any], event: room_io.TextInputEvent) -> None:

@@ -30,11 +30,16 @@ def customer_of(participant: rtc.RemoteParticipant) -> Customer:
     """The customer behind a participant; an unusable number or key makes an anonymous one."""
     attributes = participant.attributes
     if participant.kind == rtc.ParticipantKind.PARTICIPANT_KIND_SIP:
-        given, name = attributes.get(SIP_NUMBER, ""), None
-    else:
-        given, name = attributes.get(Attribute.CUSTOMER, ""), attributes.get(Attribute.NAME) or None
+        key = _key(attributes.get(SIP_NUMBER, ""))
+        # A withheld number comes as a word, such as "anonymous": not a customer that all withheld numbers share.
+        return Customer(key if key.startswith("+") else anonymous(), None, participant.identity)
+    return Customer(
+        _key(attributes.get(Attribute.CUSTOMER, "")), attributes.get(Attribute.NAME) or None, participant.identity
+    )
+
+
+def _key(given: str) -> str:
     try:
-        key = normalise(given) if given else anonymous()
+        return normalise(given) if given else anonymous()
     except SettingError:
-        key = anonymous()
-    return Customer(key, name, participant.identity)
+        return anonymous()

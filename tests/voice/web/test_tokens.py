@@ -137,6 +137,20 @@ class TestJwt:
 
         assert token["attributes"] == {"voice.customer": "user:42", "voice.name": "Rahim"}
 
+    @pytest.mark.parametrize(
+        ("subject", "customer"),
+        [
+            ("+880 1712-345678", "+8801712345678"),
+            ("user:Anna", "user:anna"),
+            ("1712345678", "user:1712345678"),
+            ("demo:x", "user:demo:x"),
+        ],
+    )
+    def test_a_number_vouched_for_is_the_customer_who_telephones(
+        self, client: TestClient, subject: str, customer: str
+    ) -> None:
+        assert claims(self.ask(client, self.KEY, sub=subject))["attributes"]["voice.customer"] == customer
+
     def test_a_wrong_key_an_expired_or_a_missing_token_is_refused(self, client: TestClient) -> None:
         assert self.ask(client, "x" * 40).status_code == 401
         assert self.ask(client, self.KEY, exp=time.time() - 60).status_code == 401

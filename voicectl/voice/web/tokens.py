@@ -68,7 +68,9 @@ def customer_in(settings: VoiceSettings, request: TokenRequest, authorization: s
     """
     if settings.auth == "jwt":
         claims = _claims(settings, authorization)
-        return normalise(f"user:{claims['sub']}"), claims.get("name")
+        subject = str(claims["sub"])
+        # A number is the customer who calls by phone from it; anything else is the company's own id.
+        return normalise(subject if subject.startswith(("+", "user:")) else f"user:{subject}"), claims.get("name")
     claimed = request.participant_identity or request.participant_name
     if not claimed.strip():
         return anonymous(), None
