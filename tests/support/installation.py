@@ -23,6 +23,7 @@ from voicectl.voice.caller import Caller
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.events import Attribute
 
+FOREIGN = ("VOICE_", "MEMORY_", "LIVEKIT_", "OPENAI_", "DEEPGRAM_", "CARTESIA_")
 CACHE = Path(os.environ.get("VOICE_TEST_CACHE", "~/.cache/voicectl-tests")).expanduser()
 
 
@@ -48,7 +49,7 @@ class Installation:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._local_llm = llm_url is None
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("VOICE_", "MEMORY_", "LIVEKIT_", "OPENAI_"))},
+            **{k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)},
             "VOICE_HOME": str(home),
             "VOICE_ENV_FILE": str(home / "none.env"),
             **(_scripted(llm_url) if llm_url else {"VOICE_LOCAL": "true"}),

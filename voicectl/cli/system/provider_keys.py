@@ -53,7 +53,8 @@ def check(settings: VoiceSettings, asked: Callable[[str, dict[str, str]], Answer
         found.append(KeyAnswer("OPENAI_API_KEY", base, answer.status))
     if not settings.stt_is_local():
         base = _root(settings.deepgram_base_url, "https://api.deepgram.com")
-        answer = asked(f"{base}/v1/projects", {"Authorization": f"Token {_value(settings.deepgram_api_key)}"})
+        # Deepgram's own test of a key; lists of projects are refused (403) to keys that may only transcribe.
+        answer = asked(f"{base}/v1/auth/token", {"Authorization": f"Token {_value(settings.deepgram_api_key)}"})
         found.append(KeyAnswer("DEEPGRAM_API_KEY", base, answer.status))
     if not settings.tts_is_local():
         base = _root(settings.cartesia_base_url, "https://api.cartesia.ai")
