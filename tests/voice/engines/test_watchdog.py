@@ -18,7 +18,7 @@ from voicectl.voice.engines.llm import WatchedLLM, remote
 
 pytestmark = pytest.mark.unit
 
-LIMIT_S = 0.8
+LIMIT_S = 2.0
 WORDS = ["Your", " order", " has", " been", " shipped", " today", "."]
 
 

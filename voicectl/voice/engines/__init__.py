@@ -6,6 +6,7 @@ models are loaded by `preload` and `build` only, never at import. Not here: mode
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -91,7 +92,9 @@ def plugin_modules(settings: VoiceSettings) -> list[str]:
     """
     here = "voicectl.voice.engines"
     found = [f"{here}.llm", f"{here}.stt", f"{here}.tts", f"{here}.vad", "aiohttp"]
-    found.append(f"{here}.local_llm.adapter" if settings.llm_is_local() else "livekit.plugins.openai")
+    # The last three are imported by the first request otherwise, which stands the loop still for 0.2 s.
+    remote = ("livekit.plugins.openai", "openai.resources.chat.completions", "openai.lib.streaming.chat")
+    found += [f"{here}.local_llm.adapter"] if settings.llm_is_local() else [*remote, "anyio._backends._asyncio"]
     found += [] if settings.stt_is_local() else ["livekit.plugins.deepgram"]
     return found + ([] if settings.tts_is_local() else ["livekit.plugins.cartesia"])
 
@@ -174,6 +177,9 @@ async def warm_up(settings: VoiceSettings, instructions: str = "", tools: Sequen
     from livekit.agents import APIError
 
     from voicectl.voice.engines import llm
+    from voicectl.voice.engines.local_llm import kept_prompt
+    from voicectl.voice.engines.local_llm.errors import ModelMissing
+    from voicectl.voice.engines.local_llm.server import model_file
 
     if not settings.llm_is_local() or settings.local_llm_url is None:
         return
@@ -181,6 +187,8 @@ async def warm_up(settings: VoiceSettings, instructions: str = "", tools: Sequen
     try:
         took = await model.warm_up(instructions, tools)
         log.info("language model warm", extra={"seconds": round(took.seconds, 2), "tokens_read": took.tokens_read})
+        with contextlib.suppress(ModelMissing):  # a server of somebody else's, which keeps what it likes
+            await kept_prompt.keep(model, took, settings.home, model_file(settings.home))
     except APIError as e:
         log.warning("language model not warm; the first turn will be slow", extra={"why": str(e)})
     finally:
