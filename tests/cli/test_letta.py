@@ -100,7 +100,7 @@ def test_calls_never_wait_for_letta_unless_asked(home: Path) -> None:
     usual = letta.parts(settings(home), Home(home))
     waited_for = letta.parts(settings(home), Home(home), wait=True)
 
-    assert [(p.name, p.optional, p.nice) for p in usual] == [("letta", True, 19), ("syncer", True, 15)]
+    assert [(p.name, p.optional, p.nice) for p in usual] == [("letta", True, 19), ("syncer", True, 0)]
     assert not any(p.optional for p in waited_for)
     assert "not started yet" in usual[0].missing()
 

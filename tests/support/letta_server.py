@@ -43,9 +43,11 @@ class RealLetta:
         return f"http://127.0.0.1:{self.access.port}"
 
     def up(self) -> None:
+        begun = time.monotonic()
         self.processes.start_database()
         self.processes.migrate()
         self.processes.start()
+        print(f"Letta {letta_install.VERSION} answers after {time.monotonic() - begun:.1f} s")
 
     def kill(self) -> None:
         """As a crash would: no goodbye."""
@@ -72,8 +74,8 @@ class RealLetta:
 
 
 @contextmanager
-def real_letta(tmp: Path) -> Iterator[RealLetta]:
-    """A server with an empty database, in a folder of its own beside the shared installation."""
+def real_letta(tmp: Path, *, up: bool = True) -> Iterator[RealLetta]:
+    """A server with an empty database, in a folder of its own beside the shared installation; not `up`: not started."""
     shared = letta_install.files(cache())
     shared.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (shared.root / "install.lock").open("w") as lock:  # of several test processes one installs
@@ -87,9 +89,8 @@ def real_letta(tmp: Path) -> Iterator[RealLetta]:
         at.finish(step)
     letta = RealLetta(at, tmp)
     try:
-        begun = time.monotonic()
-        letta.up()
-        print(f"Letta {letta_install.VERSION} answers after {time.monotonic() - begun:.1f} s")
+        if up:
+            letta.up()
         yield letta
     finally:
         letta.processes.stop()

@@ -1,7 +1,8 @@
 """A small HTTP server that speaks the part of Letta's API we use, in memory, with behaviours that can be asked for.
 
 `behaviours` holds what the next appends do: "ok", "store, then silence", "500, nothing stored", "store half-linked"
-(rows that only the agent's list shows, as a server killed between its two writes leaves them).
+(rows that only the agent's list shows, as a server killed between its two writes leaves them), "model 401" and
+"model 429" (Letta's words for its model's). A turn whose text begins with "poison" is refused.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ class LettaStub:
     def __init__(self) -> None:
         self.behaviours: list[str] = []
         self.reads_fail = False
+        self.down = False  # everything is a 500, the health too
         self.agents: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, dict[str, Any]] = {}
         self.conversations: dict[str, dict[str, Any]] = {}
         self.rows: list[dict[str, Any]] = []
         self.appends = 0
+        self.ghosts: list[str] = []  # conversations with a run that never ends
         self.silence = threading.Event()  # set at the end, so that no handler is left waiting
         stub = self
 
@@ -65,11 +68,17 @@ class LettaStub:
         self._server.shutdown()
         self._server.server_close()
 
+    def lose_everything(self) -> None:
+        """An empty database, as after its disk was replaced."""
+        for kept in (self.agents, self.blocks, self.conversations):
+            kept.clear()
+        self.rows.clear()
+
     def markers(self) -> list[str]:
         return [row["sender_id"] for row in self.rows if row["conversation"] in self.conversations]
 
     def answer(self, method: str, path: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
-        if method == "GET" and self.reads_fail:
+        if self.down or (method == "GET" and self.reads_fail):
             return 500, {"detail": "broken"}
         kind, _, rest = path.removeprefix("/v1/").partition("/")
         if kind == "health":
@@ -77,11 +86,15 @@ class LettaStub:
         if kind == "providers":
             provider = {"id": "provider-1", "last_synced": str(uuid.uuid4())}
             return 200, provider if rest or method == "POST" else []
+        if kind == "runs":
+            return 200, [{"id": "run-1"} for c in self.ghosts if c == query["conversation_id"][0]]
         if kind == "models":
             return 200, []
         if kind == "blocks":
             if rest not in self.blocks:
                 return 404, {"detail": "no block"}
+            if method == "DELETE":
+                return 200, self.blocks.pop(rest)
             self.blocks[rest] |= body
             return 200, self.blocks[rest]
         if kind == "agents":
@@ -103,7 +116,12 @@ class LettaStub:
             return 200, made
         if not agent_id:
             return 200, [a for a in self.agents.values() if set(query["tags"]) <= set(a["tags"])]
-        return (200, self.agents[agent_id]) if agent_id in self.agents else (404, {"detail": "no agent"})
+        if agent_id not in self.agents:
+            return 404, {"detail": "no agent"}
+        if method == "DELETE":
+            self.conversations = {k: c for k, c in self.conversations.items() if c["agent_id"] != agent_id}
+            return 200, self.agents.pop(agent_id)
+        return 200, self.agents[agent_id]
 
     def _conversation(self, method: str, rest: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         conversation_id, _, tail = rest.partition("/")
@@ -116,7 +134,7 @@ class LettaStub:
             self.conversations[made["id"]] = made | body
             return 200, self.conversations[made["id"]]
         if not conversation_id:
-            return 200, list(self.conversations.values())
+            return 200, [c for c in self.conversations.values() if c["agent_id"] == query["agent_id"][0]]
         if conversation_id not in self.conversations:
             return 404, {"detail": "no conversation"}
         if tail and method == "POST":
@@ -130,7 +148,15 @@ class LettaStub:
 
     def _append(self, conversation_id: str, messages: list[dict[str, Any]]) -> tuple[int, Any]:
         self.appends += 1
+        if any(m["content"].startswith("poison") for m in messages):
+            return 422, {"detail": "not like this"}
         behaviour = self.behaviours.pop(0) if self.behaviours else "ok"
+        if behaviour == "model 429":
+            return 429, {"error": {"type": "llm_rate_limit", "message": "Rate limit exceeded for LLM model provider."}}
+        if behaviour == "model 401":
+            error = {"message_type": "error_message", "error_type": "llm_authentication", "message": "no"}
+            stop = {"message_type": "stop_reason", "stop_reason": "llm_api_error"}
+            return 200, f"data: {json.dumps(stop)}\n\nevent: error\ndata: {json.dumps(error)}\n\ndata: [DONE]\n\n"
         if behaviour == "500, nothing stored":
             return 500, {"detail": "broken"}
         for m in messages:

@@ -136,8 +136,9 @@ def parts(settings: VoiceSettings, home: Home, *, start_letta: bool = True, wait
             address=settings.letta_base_url or "",
             ready_s=30,
             drain_s=15,
+            # Not niced: it writes the leases that calls live by, and a writer that gets no processor holds the lock of
+            # SQLite's file for seconds (seen at a start on busy cores: a live agent's lease ran out).
             optional=not wait,
-            nice=15,
         )
     )
     return rows

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 NICE = 19
 QUIET_S = 1800.0  # a machine with somebody always on a call gets its Letta after this all the same
+SETTLE_S = 5.0  # who calls the moment `up` returns, or again a second after hanging up, is in the store by then
 RETRY_S = 600.0  # after "off": a registry may be reachable again
 
 
@@ -99,8 +100,8 @@ def _serve(settings: VoiceSettings, at: Files, store: Store, stopping: threading
         ("starting Letta, about 15 s", server.start),
     ]
     try:
-        for words, step in steps:
-            _wait_for_quiet(store, stopping, say)
+        for number, (words, step) in enumerate(steps):
+            _wait_for_quiet(store, stopping, say, settle_s=0.0 if number else SETTLE_S)
             if stopping.is_set():
                 return
             say(words)
@@ -114,20 +115,30 @@ def _serve(settings: VoiceSettings, at: Files, store: Store, stopping: threading
         server.stop()
 
 
-def _wait_for_quiet(store: Store, stopping: threading.Event, say: Say) -> None:
-    """Wait while somebody is on a call: each step takes both cores for seconds."""
+def _wait_for_quiet(store: Store, stopping: threading.Event, say: Say, *, settle_s: float) -> None:
+    """Wait while somebody is on a call: each step takes both cores for seconds.
+
+    Args:
+        store: Where calls are seen.
+        stopping: Ends the wait.
+        say: Told that we wait.
+        settle_s: Seconds without a call that are enough when there was none; after a call it is SETTLE_S.
+    """
     deadline = time.monotonic() + QUIET_S
-    told = False
-    while not stopping.is_set() and time.monotonic() < deadline:
+    quiet_from, told = time.monotonic(), False
+    while not stopping.is_set() and (now := time.monotonic()) < deadline:
         try:
-            if not rooms_of_open_calls(store):
-                return
+            busy = bool(rooms_of_open_calls(store))
         except StoreUnavailable:
             return  # then no call can be seen either, and nothing here needs the store
-        if not told:
-            say("waiting until nobody is on a call")
-            told = True
-        stopping.wait(1.0)
+        if busy:
+            quiet_from, settle_s = now, SETTLE_S
+            if not told:
+                say("waiting until nobody is on a call")
+                told = True
+        elif now - quiet_from >= settle_s:
+            return
+        stopping.wait(0.5)
 
 
 def idle_priority() -> None:

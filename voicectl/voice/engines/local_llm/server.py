@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from voicectl.memory.errors import SettingError
 from voicectl.voice.config import VoiceSettings
+from voicectl.voice.engines.local_llm import kept_prompt
 from voicectl.voice.engines.local_llm.errors import CpuTooOld, ModelMissing
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ def address(settings: VoiceSettings) -> tuple[str, int]:
     return "127.0.0.1", parts.port
 
 
-def parameters(model: Path, host: str, port: int, key: str) -> Any:
-    """The engine's parameters as measured."""
+def parameters(model: Path, host: str, port: int, key: str, prompts: Path) -> Any:
+    """The engine's parameters as measured; `prompts` is the only folder in which it may keep what it has read."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
@@ -97,6 +98,7 @@ def parameters(model: Path, host: str, port: int, key: str) -> Any:
     params.port = port
     params.api_keys = [key]
     params.endpoint_slots = False  # it would show callers' prompts
+    params.slot_save_path = f"{prompts}/"
     params.verbosity = 0
     return params
 
@@ -119,8 +121,10 @@ def serve(settings: VoiceSettings) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, stop_signals)
     import xllamacpp
 
-    server = xllamacpp.Server(parameters(model, host, port, settings.local_llm_key.get_secret_value()))
+    key = settings.local_llm_key.get_secret_value()
+    server = xllamacpp.Server(parameters(model, host, port, key, kept_prompt.folder(settings.home)))
     log.info("local model is served", extra={"url": server.listening_address, "model": model.name})
+    kept_prompt.restore(settings.home, model, port, key)
     got = signal.sigwait(stop_signals)
     log.info("local model stops", extra={"signal": signal.Signals(got).name})
     logging.shutdown()

@@ -14,6 +14,8 @@ from livekit.agents import APIConnectionError, APIStatusError, APITimeoutError
 
 from voicectl.voice.engines.local_llm.prompt import Message
 
+SAVE_S = 20.0  # 30 MB to a slow disk
+
 
 class Wire:
     """One server.
@@ -25,7 +27,8 @@ class Wire:
     """
 
     def __init__(self, base_url: str, key: str, max_tokens: int) -> None:
-        self._url = base_url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
+        self._root = base_url.rstrip("/").removesuffix("/v1")
+        self._url = f"{self._root}/v1/chat/completions"
         self._key = key
         self._max_tokens = max_tokens
         self._http: aiohttp.ClientSession | None = None
@@ -75,6 +78,25 @@ class Wire:
             raise APITimeoutError(f"the local model gave nothing for {timeout_s} s") from e
         except aiohttp.ClientError as e:
             raise APIConnectionError(f"the local model at {self._url} cannot be reached: {e}") from e
+
+    async def save(self, name: str) -> int:
+        """Have the server write what it has read into a file of its folder; returns the number of tokens in it.
+
+        Raises:
+            APIConnectionError: The connection failed or broke.
+            APIStatusError: It could not be written.
+        """
+        headers = {"Authorization": f"Bearer {self._key}"}
+        timeout = aiohttp.ClientTimeout(total=SAVE_S)
+        url = f"{self._root}/slots/0?action=save"
+        try:
+            async with self._session().post(url, json={"filename": name}, headers=headers, timeout=timeout) as response:
+                text = await response.text()
+        except (aiohttp.ClientError, TimeoutError) as e:
+            raise APIConnectionError(f"the local model at {self._root} cannot be reached: {e}") from e
+        if response.status != 200:
+            raise APIStatusError("the local model refused", status_code=response.status, body=text[:500])
+        return int(json.loads(text)["n_saved"])
 
     def _session(self) -> aiohttp.ClientSession:
         if self._http is None or self._http.closed:
