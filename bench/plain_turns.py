@@ -55,6 +55,9 @@ class PlainTurns:
         await self.session.run(user_input=text)
         return (time.perf_counter() - began) * 1000
 
+    async def settled(self) -> None:
+        """What a turn leaves to be done behind it is done; nothing, here."""
+
     async def trim(self) -> None:
         """Keep the history short, as an agent in production does (livekit.md 0.9)."""
         await self.agent.update_chat_ctx(self.agent.chat_ctx.copy().truncate(max_items=20))

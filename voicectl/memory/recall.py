@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from voicectl.memory.profile import Block, Line, name_of, read_lines
 from voicectl.memory.store.engine import Store
@@ -68,6 +68,26 @@ class Rendered:
     cut: int
 
 
+# Built once: `read` runs in each turn of a call beside the reply, and building its statements was 0.6 of its 1 ms.
+_RECENT = (
+    select(calls.c.id)
+    .where(calls.c.customer == bindparam("whose"), calls.c.id != bindparam("but"))
+    .order_by(calls.c.started_ms.desc())
+    .limit(TAIL_CALLS)
+)
+_TAIL = (
+    select(turns.c.call_id, turns.c.role, turns.c.text, turns.c.at_ms)
+    .join(calls, calls.c.id == turns.c.call_id)
+    .where(
+        turns.c.call_id.in_(bindparam("recent", expanding=True)),
+        calls.c.learnt == 0,
+        turns.c.role.in_(["user", "assistant"]),
+    )
+    .order_by(calls.c.started_ms.desc(), turns.c.seq.desc())
+    .limit(TAIL_TURNS)
+)
+
+
 def read(store: Store, customer: str, *, but_call: str | None = None) -> Recalled:
     """All that a call needs to know, in one read.
 
@@ -81,23 +101,8 @@ def read(store: Store, customer: str, *, but_call: str | None = None) -> Recalle
     """
     with store.read() as connection:
         lines = read_lines(connection, customer)
-        recent = (
-            connection.execute(
-                select(calls.c.id)
-                .where(calls.c.customer == customer, calls.c.id != (but_call or ""))
-                .order_by(calls.c.started_ms.desc())
-                .limit(TAIL_CALLS)
-            )
-            .scalars()
-            .all()
-        )
-        rows = connection.execute(
-            select(turns.c.call_id, turns.c.role, turns.c.text, turns.c.at_ms)
-            .join(calls, calls.c.id == turns.c.call_id)
-            .where(turns.c.call_id.in_(recent), calls.c.learnt == 0, turns.c.role.in_(["user", "assistant"]))
-            .order_by(calls.c.started_ms.desc(), turns.c.seq.desc())
-            .limit(TAIL_TURNS)
-        ).all()
+        recent = connection.execute(_RECENT, {"whose": customer, "but": but_call or ""}).scalars().all()
+        rows = connection.execute(_TAIL, {"recent": recent}).all()
     tail = [Said(r.call_id, r.role, r.text, int(r.at_ms)) for r in reversed(rows)]
     return Recalled(customer, lines, tail, len(recent))
 

@@ -43,6 +43,9 @@ class Knowledge:
         self._budget = min(budget, LOCAL_BUDGET_TOKENS) if settings.llm_is_local() else budget
         self._prompts: list[Instructions] = []
         self._watchers: list[Callable[[list[profile.Line]], Awaitable[None]]] = []
+        self._one_at_a_time = asyncio.Lock()
+        self._next: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     def instructions(self, static: str) -> Instructions:
         """A prompt with what is known behind it, which follows what is learnt."""
@@ -59,7 +62,21 @@ class Knowledge:
         self._watchers.append(watcher)
 
     async def refresh(self) -> None:
-        """Read again what is known; a store that does not answer changes nothing."""
+        """Read again what is known; a store that does not answer changes nothing.
+
+        One read at a time, and who asks while it lasts shares the next one: a store that hangs must not take a thread
+        for each turn, because the threads that resolve addresses for the next reply are the same few.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._read_in_turn(), name=f"read-memory-{self._call.id}")
+        await asyncio.shield(self._next)
+
+    async def _read_in_turn(self) -> None:
+        async with self._one_at_a_time:
+            self._reading, self._next = self._next, None  # from here on a change may come too late for this read
+            await self._read()
+
+    async def _read(self) -> None:
         try:
             self.now = await asyncio.to_thread(recall.read, self._store, self._call.customer, but_call=self._call.id)
         except StoreUnavailable as e:
