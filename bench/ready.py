@@ -31,9 +31,13 @@ sys.path.insert(0, str(ROOT))
 
 from tests.support.installation import CACHE, free_port  # noqa: E402
 from tests.support.letta_server import cache  # noqa: E402
-from tests.support.remembering import bridges  # noqa: E402
 from voicectl.cli.system import letta_install  # noqa: E402
-from voicectl.voice.caller import Caller, Heard, NothingHeard  # noqa: E402
+from voicectl.voice.caller import (  # noqa: E402
+    Caller,
+    Heard,
+    NothingHeard,
+    alike,
+)
 from voicectl.voice.config import VoiceSettings  # noqa: E402
 from voicectl.voice.speech import RATE, Ear, Voice  # noqa: E402
 
@@ -140,7 +144,7 @@ class House:
                 run.ended = str(e)
         run.heard = [(at, self.ear.transcribe(s.audio, s.rate)) for at, s in sounds]
         run.words_s = next((at for at, _ in run.heard[1:]), PATIENCE_S)
-        run.answer_s = next((at for at, text in run.heard[1:] if not bridges(text, self.filler)), PATIENCE_S)
+        run.answer_s = next((at for at, text in run.heard[1:] if not alike(text, self.filler)), PATIENCE_S)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sqlite3
 import sys
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 
 from tests.live.conftest import Call
 from tests.support.installation import Installation
-from tests.support.llm_stub import LLMStub
+from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from tests.support.waiting import wait_until
 from voicectl.memory.config import load
 from voicectl.memory.store.leases import open_leases
@@ -22,6 +23,7 @@ from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.registry import live_workers
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+STALL_S = 6.0  # twice the life of a lease
 
 
 async def test_ready_means_that_a_dispatch_reaches_the_worker(installation: Installation) -> None:
@@ -102,3 +104,42 @@ async def test_a_second_worker_of_the_same_installation_is_refused(installation:
 
     assert second.returncode == 5
     assert f"pid {installation.processes['worker'].pid}" in said.decode()
+
+
+async def test_a_worker_that_stops_hands_its_call_over_and_the_customer_stays(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    script.script = by_keyword({"two": Reply("The second is done.")})
+    async with place_call(customer) as caller:
+        await caller.hear()
+        old = installation.processes.pop("worker")
+        old.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(old.wait, 60)  # it waits for calls to finish, then gives them up
+        installation.start("worker")  # the supervisor's part
+        sorry, _ = await caller.hear(start_s=60)
+        await caller.say("This is number two.")
+        answer, _ = await caller.hear()
+
+        assert caller.disconnect_reason is None
+    assert "cut off" in sorry.lower()
+    assert "second" in answer.lower()
+
+
+async def test_a_store_that_stands_still_costs_no_call_its_agent(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    async with place_call(customer) as caller:
+        await caller.hear()
+        before = caller.agents()
+        writer = sqlite3.connect(installation.home / "leases.db", isolation_level=None)
+        writer.execute("begin immediate")
+        await asyncio.sleep(STALL_S)
+        writer.execute("rollback")
+        writer.close()
+        await caller.say("Are you still there?")
+        answer, _ = await caller.hear()
+        await asyncio.sleep(STALL_S)
+
+        assert caller.agents() == before
+    assert answer.strip()
+    assert "cut off" not in answer.lower()

@@ -16,19 +16,17 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from pathlib import Path
 
 from tests.support.installation import CACHE, Installation
 from tests.support.letta_server import RealLetta, real_letta
 from tests.support.pairs import Pair
-from voicectl.voice.caller import Caller, NothingHeard
+from voicectl.voice.caller import Caller, NothingHeard, alike
 from voicectl.voice.speech import Ear, Voice
 from voicectl.voice.web.tokens import mint
 
 BETWEEN_S = 1.0  # from the end of the first call to the next one
 PATIENCE_S = 30.0  # for an answer
-ALIKE = 0.8  # of the letters; a comma or a letter may be heard otherwise
 
 
 @dataclass(frozen=True)
@@ -109,19 +107,14 @@ class Customers:
         """The next thing said that is more than the line that bridges a silence, as a person would wait for it."""
         said, seconds = "", 0.0
         try:
-            while not said or bridges(said, self.filler):
+            while not said or alike(said, self.filler):
                 text, sound = await caller.hear(start_s=PATIENCE_S)
                 said, seconds = text, seconds + sound.first_audible_s
-                if bridges(said, self.filler):
+                if alike(said, self.filler):
                     seconds += sound.duration_s
         except NothingHeard:
             return said, PATIENCE_S
         return said, seconds
-
-
-def bridges(text: str, filler: str) -> bool:
-    """Whether a text, as it was heard, is the line that the agent says while its model has no word yet, and no more."""
-    return SequenceMatcher(None, text.strip().lower(), filler.lower()).ratio() > ALIKE
 
 
 def _says(text: str, word: str) -> bool:

@@ -59,6 +59,10 @@ HISTORY_ITEMS = 20
 Sound = AsyncIterable[rtc.AudioFrame]
 LAST_WORDS_S = 20.0  # a closing line, with a voice that fails and is tried again
 END_LIMIT_S = 60.0
+JOB_SHUTDOWN_S = 10.0  # from the framework's closing of the session, 2 s itself, to its callback
+# The framework's words for a worker that stops, a lost connection, an entry point that raised (ipc/job_proc_lazy_main);
+# anything else was given to JobContext.shutdown by somebody who wants the call to end.
+NOT_OUR_DOING = ("parent process shutdown", "room disconnected", "job crashed")
 
 
 class NotOurs(MemoryFault):
@@ -308,22 +312,30 @@ class MemoryCall:
             self._ctx.shutdown(reason)
 
     def _on_close(self, event: CloseEvent) -> None:
-        if event.reason == CloseReason.JOB_SHUTDOWN:
-            return  # `_on_job_shutdown` decides: a worker that stops hands the call over
+        if event.reason in (CloseReason.USER_INITIATED, CloseReason.JOB_SHUTDOWN) and not self._ending.begun:
+            self._tasks.spawn(self._closed())
+            return
         reason = EndReason.ERROR if event.reason == CloseReason.ERROR else EndReason.AGENT_ENDED
         self._tasks.spawn(self.end(reason))
+
+    async def _closed(self) -> None:
+        """The agent's code closed the session, or the framework, because the job ends: then its callback decides."""
+        await asyncio.sleep(JOB_SHUTDOWN_S)
+        await self.end(EndReason.AGENT_ENDED)
 
     def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         if self._disconnected is None:
             self._disconnected = reason
 
-    async def _on_job_shutdown(self) -> None:
+    async def _on_job_shutdown(self, why: str) -> None:
         if self._fenced_out.is_set() or self._disconnected == rtc.DisconnectReason.PARTICIPANT_REMOVED:
             await self.end(EndReason.FENCED_OUT)
         elif self._disconnected == rtc.DisconnectReason.ROOM_DELETED:
             await self.end(EndReason.ROOM_DELETED)
+        elif why in NOT_OUR_DOING:
+            await self.end(EndReason.HANDED_OVER)  # the call goes on elsewhere
         else:
-            await self.end(EndReason.HANDED_OVER)  # the worker stops, or the job failed: the call goes on elsewhere
+            await self.end(EndReason.AGENT_ENDED)
 
 
 async def _typed(session: AgentSession[Any], event: room_io.TextInputEvent) -> None:

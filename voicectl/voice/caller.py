@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,7 @@ QUEUE_MS = 60  # what lies between capture and the wire; short, so that the end 
 LOOK_S = 0.05  # when no frame comes to look at, the clock is looked at
 MICROPHONE_END_S = 1.0  # a frame is 20 ms; longer only where the loop stands still
 TOPIC = "lk.transcription"
+ALIKE = 0.8  # of the letters
 
 
 class NothingHeard(VoiceFault):
@@ -70,6 +72,11 @@ class Transcript:
     identity: str
     text: str
     at_s: float
+
+
+def alike(text: str, line: str) -> bool:
+    """Whether a text, as it was heard, is this line and no more; a comma or a letter may be heard otherwise."""
+    return SequenceMatcher(None, text.strip().lower(), line.lower()).ratio() > ALIKE
 
 
 class Caller:
@@ -207,10 +214,22 @@ class Caller:
         pcm = audio.audio if isinstance(audio, Heard) else audio
         return await asyncio.to_thread(self.ear.transcribe, pcm, rate)
 
-    async def hear(self, *, start_s: float = 15.0, end_silence_s: float = 1.0) -> tuple[str, Heard]:
-        """`listen`, then `transcribe`."""
+    async def hear(self, *, start_s: float = 15.0, end_silence_s: float = 1.0, filler: str = "") -> tuple[str, Heard]:
+        """`listen`, then `transcribe`.
+
+        Args:
+            start_s: How long to wait for the first sound.
+            end_silence_s: Silence after which it has finished.
+            filler: A line that the agent says while it has no answer yet; what follows it is heard too.
+        """
         heard = await self.listen(start_s=start_s, end_silence_s=end_silence_s)
-        return await self.transcribe(heard), heard
+        text = await self.transcribe(heard)
+        if not (filler and alike(text, filler)):
+            return text, heard
+        more, rest = await self.hear(start_s=start_s, end_silence_s=end_silence_s)
+        return f"{text} {more}", replace(
+            heard, audio=np.concatenate([heard.audio, rest.audio]), duration_s=heard.duration_s + rest.duration_s
+        )
 
     def agents(self) -> list[str]:
         """Identities of the agents in the room now, by participant kind, never by name."""

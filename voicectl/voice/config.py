@@ -15,6 +15,8 @@ from voicectl.memory.config import MemorySettings
 class VoiceSettings(MemorySettings):
     """What the voice loop can be told. It includes the memory settings: a call needs both."""
 
+    empty_counts = frozenset({"filler_line", "closing_line"})
+
     livekit_url: str = Field(
         "ws://127.0.0.1:7880",
         validation_alias="LIVEKIT_URL",

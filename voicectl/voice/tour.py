@@ -20,7 +20,8 @@ from livekit import rtc
 from voicectl.voice import models
 from voicectl.voice.caller import Caller, NothingHeard
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.errors import ServerSilent
+from voicectl.voice.desk_list import DESKS
+from voicectl.voice.errors import DeskUnknown, ServerSilent
 from voicectl.voice.events import Attribute
 from voicectl.voice.speech import Ear, Voice
 
@@ -50,6 +51,7 @@ async def token_for(settings: VoiceSettings, customer: str, desk: str = "") -> t
     """Ask our own endpoint for a token, as the page does.
 
     Raises:
+        DeskUnknown: There is no such desk.
         ServerSilent: It did not answer, or refused; with its words.
     """
     url = f"http://127.0.0.1:{settings.http_port}/api/token"
@@ -60,6 +62,8 @@ async def token_for(settings: VoiceSettings, customer: str, desk: str = "") -> t
         timeout = aiohttp.ClientTimeout(total=5)
         async with aiohttp.ClientSession(timeout=timeout) as client, client.post(url, json=wanted) as answer:
             body = await answer.json(content_type=None)
+            if answer.status == 404 and desk:
+                raise DeskUnknown(desk, [d.name for d in DESKS])
             if answer.status != 201:
                 raise ServerSilent(url, "give a token", str(body.get("error", answer.status)))
             return str(body["server_url"]), str(body["participant_token"])
@@ -109,11 +113,11 @@ async def place(
     async with Caller(url, token, voice=voice, ear=ear) as caller:
         progress(f"calling as {customer}")
         try:
-            exchanges.append(await _exchange(caller, ""))
+            exchanges.append(await _exchange(caller, "", settings.filler_line))
             progress(f"  agent: {exchanges[-1].heard}")
             for line in lines:
                 progress(f"  we: {line}")
-                exchanges.append(await _exchange(caller, line))
+                exchanges.append(await _exchange(caller, line, settings.filler_line))
                 progress(f"  agent: {exchanges[-1].heard}")
         finally:
             if save is not None:
@@ -121,10 +125,10 @@ async def place(
     return exchanges
 
 
-async def _exchange(caller: Caller, line: str) -> Exchange:
+async def _exchange(caller: Caller, line: str, filler: str) -> Exchange:
     if line:
         await caller.say(Path(line) if line.lower().endswith(".wav") else line)
-    text, heard = await caller.hear(start_s=30)
+    text, heard = await caller.hear(start_s=30, filler=filler)
     return Exchange(line, text, heard.first_audible_s)
 
 
@@ -141,6 +145,7 @@ async def tour(settings: VoiceSettings, *, progress: Progress = lambda _: None) 
     """
     voice, ear = await asyncio.to_thread(equip, settings, progress)
     customer = f"user:tour-{secrets.token_hex(3)}"
+    filler = settings.filler_line
     steps: list[Step] = []
 
     def done(step: str, heard: str, began: float, *, ok: bool) -> None:
@@ -150,9 +155,9 @@ async def tour(settings: VoiceSettings, *, progress: Progress = lambda _: None) 
     began = time.monotonic()
     url, token = await token_for(settings, customer)
     async with Caller(url, token, voice=voice, ear=ear) as caller:
-        await caller.hear(start_s=30)
+        await caller.hear(start_s=30, filler=filler)
         await caller.say("Hello. My name is Daniel, and my favourite colour is green.")
-        text, _ = await caller.hear(start_s=30)
+        text, _ = await caller.hear(start_s=30, filler=filler)
         done("tell a name and a fact", text, began, ok=bool(text.strip()))
         caller.save(settings.home / "demo" / "first-call.wav")
     await asyncio.sleep(1)
@@ -160,21 +165,21 @@ async def tour(settings: VoiceSettings, *, progress: Progress = lambda _: None) 
     began = time.monotonic()
     url, token = await token_for(settings, customer)
     async with Caller(url, token, voice=voice, ear=ear) as caller:
-        text, _ = await caller.hear(start_s=30)
+        text, _ = await caller.hear(start_s=30, filler=filler)
         done("call again: greeted by name", text, began, ok="daniel" in text.lower())
         began = time.monotonic()
         await caller.say("What is my favourite colour?")
-        text, _ = await caller.hear(start_s=30)
+        text, _ = await caller.hear(start_s=30, filler=filler)
         done("the fact is used", text, began, ok="green" in text.lower())
         began = time.monotonic()
         kill_agent(caller)
         try:
-            text, _ = await caller.hear(start_s=30)
+            text, _ = await caller.hear(start_s=30, filler=filler)
         except NothingHeard as e:
             text = f"({e.what})"
         done("the agent's process is killed: heard again", text, began, ok="cut off" in text.lower())
         await caller.say("Goodbye.")
-        text, _ = await caller.hear(start_s=30)
+        text, _ = await caller.hear(start_s=30, filler=filler)
         done("goodbye", text, began, ok=bool(text.strip()))
         caller.save(settings.home / "demo" / "second-call.wav")
     return steps

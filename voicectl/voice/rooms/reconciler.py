@@ -7,6 +7,7 @@ Safe with many of them: the lease is taken over by compare-and-set, so one of ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 
@@ -18,7 +19,8 @@ from voicectl.voice.config import VoiceSettings
 from voicectl.voice.errors import ServerSilent
 from voicectl.voice.events import RoomMark
 from voicectl.voice.rooms.admin import RoomAdmin, is_human
-from voicectl.voice.rooms.registry import TTL_S, lease_name
+from voicectl.voice.rooms.evidence import Evidence
+from voicectl.voice.rooms.registry import lease_name
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class Reconciler:
         self._store = store
         self._leases = leases
         self._admin = admin
-        self._answering_since: float | None = None
+        self._evidence = Evidence(leases, name)
         self._healing: set[str] = set()
         self._tried: dict[str, list[float]] = {}  # room → when it was healed lately
         self._empty: dict[str, float] = {}  # room → since when nobody is there
@@ -57,6 +59,13 @@ class Reconciler:
 
     async def run(self) -> None:
         """Watch for leases that run out and for customers who wait, until cancelled."""
+        try:
+            await self._watch()
+        finally:
+            with contextlib.suppress(StoreUnavailable):
+                self._evidence.close()
+
+    async def _watch(self) -> None:
         look_again = 0.0
         while True:
             try:
@@ -65,21 +74,14 @@ class Reconciler:
                     await self._look_for_waiting()
                     look_again = time.monotonic() + LOOK_S
             except StoreUnavailable as e:
-                self._answering_since = None
                 log.warning("the reconciler waits for the store", extra={"why": e.reason})
             except ServerSilent as e:
                 log.warning("the reconciler waits for the server", extra={"why": str(e)})
             await asyncio.sleep(POLL_S)
 
     async def _sweep(self) -> None:
-        began = time.monotonic()
-        rows = await asyncio.to_thread(self._leases.rows)
-        if self._answering_since is None or time.monotonic() - began > POLL_S:
-            self._answering_since = time.monotonic()
-        # An expiry proves something only to who could use the store all the while: else the store stood, not the owner.
-        if began - self._answering_since < TTL_S:
-            return
-        for lease in rows:
+        await asyncio.to_thread(self._evidence.stamp)
+        for lease in await asyncio.to_thread(self._leases.rows):
             if lease.name.startswith("room:") and self._dead(lease):
                 await self.heal(lease.name.removeprefix("room:"))
 
@@ -98,6 +100,10 @@ class Reconciler:
 
     def _dead(self, lease: Lease) -> bool:
         return lease.state != LeaseState.FREE and lease.remaining_s < 0
+
+    def _nothing_proven(self, lease: Lease) -> bool:
+        """Whether this lease may have run out because the store stood still."""
+        return lease.state != LeaseState.FREE and not self._evidence.proves
 
     async def heal(self, room: str, *, proven_dead: str | None = None) -> bool:
         """Give a room's customer a new agent, if there is a customer and no live agent.
@@ -125,7 +131,7 @@ class Reconciler:
 
     async def _heal(self, room: str, proven_dead: str | None) -> bool:
         lease = await asyncio.to_thread(self._leases.read, lease_name(room))
-        if lease is not None and lease.live and lease.owner != proven_dead:
+        if lease is not None and lease.owner != proven_dead and (lease.live or self._nothing_proven(lease)):
             return False
         state = await asyncio.to_thread(open_call_of_room, self._store, room)
         if state is None and lease is not None and lease.state == LeaseState.FREE:

@@ -21,8 +21,10 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 
 from voicectl.memory.errors import SettingError, StoreUnavailable
-from voicectl.memory.store.engine import open_store
+from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import Leases, open_leases
+from voicectl.memory.sync.figures import sync_figures
+from voicectl.memory.sync.states import Outage
 from voicectl.voice.build import build_id
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.desk_list import DESKS
@@ -53,7 +55,7 @@ def create_app(settings: VoiceSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.leases = leases = await asyncio.to_thread(open_leases, settings)
-        store = await asyncio.to_thread(open_store, settings)
+        app.state.store = store = await asyncio.to_thread(open_store, settings)
         timeout = aiohttp.ClientTimeout(total=PROBE_S)
         async with aiohttp.ClientSession(timeout=timeout) as client, room_admin(settings) as admin:
             app.state.client = client
@@ -136,7 +138,9 @@ def create_app(settings: VoiceSettings) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(await asyncio.to_thread(figures, app.state.leases), media_type=CONTENT_TYPE_LATEST)
+        mirrored = app.state.store if settings.backend == "letta" else None
+        text = await asyncio.to_thread(figures, app.state.leases, mirrored)
+        return PlainTextResponse(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz")
     async def healthz() -> PlainTextResponse:
@@ -157,8 +161,13 @@ def create_app(settings: VoiceSettings) -> FastAPI:
     return app
 
 
-def figures(leases: Leases) -> str:
-    """The state of the installation in Prometheus' text format; a store that does not answer is itself a figure."""
+def figures(leases: Leases, mirrored: Store | None) -> str:
+    """The state of the installation in Prometheus' text format; a store that does not answer is itself a figure.
+
+    Args:
+        leases: The leases.
+        mirrored: The store whose turns are mirrored into Letta; None: they are not.
+    """
     registry = CollectorRegistry()
 
     def gauge(name: str, help_text: str, value: float) -> None:
@@ -172,6 +181,16 @@ def figures(leases: Leases) -> str:
         gauge("voice_store_up", "Whether the store of leases answers", 1)
     except StoreUnavailable:
         gauge("voice_store_up", "Whether the store of leases answers", 0)
+    try:
+        if mirrored is not None:
+            sync = sync_figures(mirrored)
+            gauge("voice_sync_lag_seconds", "Age of the oldest turn that is not in Letta yet", sync.lag_ms / 1000)
+            gauge("voice_sync_backlog", "Turns that are not in Letta yet", sync.backlog)
+            gauge("voice_sync_dead_letters", "Turns and calls that Letta does not take", sync.dead_letters)
+            gauge("voice_sync_failing", "Customers who cannot be mirrored now", len(sync.failing))
+            gauge("voice_sync_up", "Whether a syncer is there and Letta answers it", sync.outage == Outage.UP)
+    except StoreUnavailable as e:
+        log.warning("the figures of the mirroring are missing", extra={"why": e.reason})
     return generate_latest(registry).decode()
 
 
