@@ -9,16 +9,23 @@ cd "$root"
 
 uv=$(sh tools/uv.sh)
 
-# Is a setting made, in the environment or in the dotenv file? Only asked to choose extras; voicectl does the reading.
-is_set() {
+# The value of a setting, from the environment or the dotenv file, where the last one counts; without quotes, spaces and
+# comments. Only asked to choose extras; voicectl does the reading.
+value_of() {
     eval "value=\${$1:-}"
-    [ -n "$value" ] && return 0
     file=${VOICE_ENV_FILE:-$root/.env}
-    [ -f "$file" ] && grep -Eq "^[[:space:]]*(export[[:space:]]+)?$1=[\"']?[^\"'[:space:]]" "$file"
+    if [ -z "$value" ] && [ -f "$file" ]; then
+        value=$(sed -n "s/^[[:space:]]*\(export[[:space:]]\{1,\}\)\{0,1\}$1[[:space:]]*=//p" "$file" |
+            sed -n -e 's/^[[:space:]]*#.*//' -e 's/[[:space:]]#.*//' -e "s/[\"'[:space:]]//g" -e '$p')
+    fi
+    printf '%s' "$value"
 }
+
+is_set() { [ -n "$(value_of "$1")" ]; }
 
 all_remote() {
     for option in "$@"; do [ "$option" = --local ] && return 1; done
+    case $(value_of VOICE_LOCAL) in 1* | [TtYy]* | [Oo][Nn]*) return 1 ;; esac
     is_set DEEPGRAM_API_KEY && is_set CARTESIA_API_KEY && { is_set OPENAI_API_KEY || is_set OPENAI_BASE_URL; }
 }
 
@@ -29,6 +36,10 @@ else
     echo "Speech on this machine uses piper-tts and espeak-ng: GPL-3.0-or-later (not part of the base install)." >&2
     extras="$extras --extra local --extra test-speech"
 fi
+
+case $(value_of MEMORY_DATABASE_URL)$(value_of DATABASE_URL) in
+    postgres*) extras="$extras --extra postgres" ;;
+esac
 
 began=$(date +%s)
 # shellcheck disable=SC2086  # the extras are words

@@ -20,13 +20,16 @@ done
 for python in python3 python3.13 python3.12 python3.11 python; do
     command -v "$python" >/dev/null 2>&1 || continue
     echo "uv is not here; installing uv $VERSION into $root/.tools/uv" >&2
-    rm -rf "$root/.tools/uv"
-    if "$python" -m venv "$root/.tools/uv" >&2 && "$root/.tools/uv/bin/python" -m pip install --quiet "uv==$VERSION" >&2 \
-        && works "$own"; then
+    # Made beside its place and moved there whole: a script that was killed may still be writing its own.
+    draft="$root/.tools/uv.$$"
+    if "$python" -m venv "$draft" >&2 && "$draft/bin/python" -m pip install --quiet "uv==$VERSION" >&2 \
+        && works "$draft/bin/uv"; then
+        rm -rf "$root/.tools/uv"
+        mv "$draft" "$root/.tools/uv"
         printf '%s\n' "$own"
         exit 0
     fi
-    rm -rf "$root/.tools/uv"
+    rm -rf "$draft"
 done
 
 cat >&2 <<'END'

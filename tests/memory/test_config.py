@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from voicectl.memory.config import UnknownNames, explain, load, read_state, state_path, unknown_names, write_state
+from voicectl.memory.config import (
+    UnknownNames,
+    checkout,
+    explain,
+    load,
+    read_state,
+    state_path,
+    unknown_names,
+    write_state,
+)
 from voicectl.memory.errors import SettingError
 from voicectl.voice.config import VoiceSettings
 
@@ -61,6 +70,56 @@ def test_a_placeholder_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DEEPGRAM_API_KEY", "your-key-here")
 
     with pytest.raises(SettingError, match="DEEPGRAM_API_KEY"):
+        load(VoiceSettings)
+
+
+def test_an_empty_value_is_none_except_where_it_says_something(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("OPENAI_API_KEY=\nDEEPGRAM_API_KEY=''\nVOICE_HTTP_PORT=\nVOICE_FILLER_LINE=\n")
+    monkeypatch.setenv("VOICE_ENV_FILE", str(tmp_path / ".env"))
+    monkeypatch.setenv("LIVEKIT_URL", "")
+    monkeypatch.setenv("VOICE_CLOSING_LINE", "")
+    write_state(load(VoiceSettings).home, livekit_url="ws://127.0.0.1:7999")
+
+    settings = load(VoiceSettings)
+    sources = {e.env: e.source for e in explain(VoiceSettings)}
+
+    assert settings.llm_is_local()
+    assert settings.stt_is_local()
+    assert settings.http_port == 9000
+    assert settings.livekit_url == "ws://127.0.0.1:7999"
+    assert (settings.filler_line, settings.closing_line) == ("", "")
+    assert sources["OPENAI_API_KEY"] == "default"
+    assert sources["LIVEKIT_URL"].endswith("state.json")
+    assert sources["VOICE_CLOSING_LINE"] == "environment"
+
+
+@pytest.mark.parametrize("named", ["relative", "~/relative"])
+def test_a_relative_home_is_one_place_wherever_voicectl_is_called_from(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str
+) -> None:
+    monkeypatch.setenv("VOICE_HOME", named)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    expected = tmp_path if named.startswith("~") else checkout()
+    assert load(VoiceSettings).home == expected / "relative"
+
+
+def test_a_dotenv_file_that_is_no_text_is_refused_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_bytes("VOICE_HTTP_PORT=1".encode("utf-16"))
+    monkeypatch.setenv("VOICE_ENV_FILE", str(tmp_path / ".env"))
+
+    with pytest.raises(SettingError, match="UTF-8"):
+        load(VoiceSettings)
+
+
+def test_a_home_that_is_a_file_is_named_as_such(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VOICE_HOME", str(tmp_path / "file"))
+
+    with pytest.raises(SettingError, match="VOICE_HOME"):
         load(VoiceSettings)
 
 

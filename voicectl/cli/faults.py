@@ -5,10 +5,12 @@ Not here: the errors themselves (each package's errors.py).
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 import typer
 
+from voicectl.memory import backends
 from voicectl.memory import errors as memory_errors
 
 
@@ -27,9 +29,21 @@ _CODES: dict[type[Exception], int] = {
     memory_errors.StoreUnavailable: UNREACHABLE,
     memory_errors.StoreForeign: REFUSED,
     memory_errors.CustomerUnknown: NOT_FOUND,
+    memory_errors.OperationUnknown: NOT_FOUND,
     memory_errors.Refused: REFUSED,
     memory_errors.FencedOut: REFUSED,
     memory_errors.CallOver: REFUSED,
+    backends.BackendUnavailable: UNREACHABLE,
+    backends.BackendFault: FAILED,
+}
+
+# What a folder or a disk refuses is no bug of ours, whichever line meets it.
+_DISK: dict[int, tuple[str, int]] = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), ("Free some of it; what was fetched is kept.", FAILED)),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR),
+        ("VOICE_HOME must be a folder that you may write to: VOICE_HOME=/path voicectl up", REFUSED),
+    ),
 }
 
 
@@ -59,4 +73,8 @@ def explained(error: Exception) -> Answer | None:
     for kind, code in codes.items():
         if isinstance(error, kind):
             return Answer(str(error), code)
+    if isinstance(error, OSError) and error.errno in _DISK:
+        remedy, code = _DISK[error.errno]
+        where = f"{error.filename}: " if error.filename else ""
+        return Answer(f"{where}{error.strerror}. {remedy}", code)
     return None

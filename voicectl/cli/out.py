@@ -51,4 +51,6 @@ def table(
         grid.add_column(column, overflow="fold")
     for row in rows:
         grid.add_row(*("" if row.get(c) is None else str(row.get(c)) for c in columns))
-    Console(highlight=False, soft_wrap=False).print(grid)
+    # Where nobody looks there is no width to keep: a folded path or command cannot be searched for or pasted.
+    width = None if sys.stdout.isatty() else 10_000
+    Console(highlight=False, soft_wrap=False, width=width).print(grid)

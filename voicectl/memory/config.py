@@ -14,9 +14,9 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -47,12 +47,24 @@ def dotenv_path() -> Path:
 def _home() -> Path:
     """`VOICE_HOME` as environment or dotenv give it, else `.voice` in the checkout."""
     named = os.environ.get("VOICE_HOME") or _read_dotenv().get("voice_home")
-    return (Path(named).expanduser() if named else checkout() / ".voice").absolute()
+    return _placed(Path(named or ".voice"))
+
+
+def _placed(home: Path) -> Path:
+    """A relative VOICE_HOME lies in the checkout, wherever voicectl is called from: one name, one installation."""
+    return checkout() / home.expanduser()
+
+
+def _dotenv(model: type[BaseSettings], *, case_sensitive: bool | None = None) -> DotEnvSettingsSource:
+    path = dotenv_path()
+    try:
+        return DotEnvSettingsSource(model, env_file=path, case_sensitive=case_sensitive)
+    except UnicodeDecodeError as e:
+        raise SettingError(str(path), "not UTF-8", "a text file in UTF-8", f"Save it as UTF-8: {path}") from e
 
 
 def _read_dotenv() -> dict[str, str | None]:
-    source = DotEnvSettingsSource(Settings, env_file=dotenv_path(), case_sensitive=False)
-    return dict(source.env_vars)
+    return dict(_dotenv(Settings, case_sensitive=False).env_vars)
 
 
 def state_path(home: Path) -> Path:
@@ -71,6 +83,8 @@ def read_state(home: Path) -> dict[str, Any]:
         data = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except NotADirectoryError as e:
+        raise SettingError("VOICE_HOME", str(home), "a folder, or a place for one") from e
     except (OSError, ValueError) as e:
         raise SettingError(str(path), "unreadable", f"a JSON object ({e})", f"Remove it: rm {path}") from e
     if not isinstance(data, dict):
@@ -110,8 +124,35 @@ class StateSource(PydanticBaseSettingsSource):
         return found
 
 
+class Filled(PydanticBaseSettingsSource):
+    """A source without its empty values: `OPENAI_API_KEY=` is no key, as everywhere else.
+
+    Args:
+        source: The source.
+    """
+
+    def __init__(self, source: PydanticBaseSettingsSource) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The source's own."""
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        """What the source says, except where it says nothing."""
+        kept = kept_empty(self.settings_cls)
+        return {n: v for n, v in self._source().items() if v != "" or n in kept}
+
+
 class Settings(BaseSettings):
-    """Base of all settings models: the order of the sources and the strictness live here."""
+    """Base of all settings models: the order of the sources and the strictness live here.
+
+    Attributes:
+        empty_counts: Fields of which an empty value says something; elsewhere it is the same as none.
+    """
+
+    empty_counts: ClassVar[frozenset[str]] = frozenset()
 
     model_config = SettingsConfigDict(
         env_file_encoding="utf-8",
@@ -130,8 +171,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments, environment, dotenv, state file."""
-        dotenv = DotEnvSettingsSource(settings_cls, env_file=dotenv_path())
-        return init_settings, env_settings, dotenv, StateSource(settings_cls)
+        return init_settings, Filled(env_settings), Filled(_dotenv(settings_cls)), StateSource(settings_cls)
 
 
 class MemorySettings(Settings):
@@ -140,7 +180,8 @@ class MemorySettings(Settings):
     home: Path = Field(
         default_factory=_home,
         validation_alias="VOICE_HOME",
-        description="Folder of all state of an installation: databases, models, logs, sockets, generated keys.",
+        description="Folder of all state of an installation: databases, models, logs, sockets, generated keys. "
+        "A relative path lies in the checkout.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -175,6 +216,11 @@ class MemorySettings(Settings):
         description="How much of what we know goes into the prompt, in tokens (4 characters each).",
     )
 
+    @field_validator("home")
+    @classmethod
+    def _home_is_absolute(cls, home: Path) -> Path:
+        return _placed(home)
+
 
 @dataclass(frozen=True)
 class Explained:
@@ -192,6 +238,12 @@ def env_names(name: str, field: FieldInfo) -> list[str]:
     if isinstance(alias, AliasChoices):
         return [str(c) for c in alias.choices]
     return [str(alias)] if alias else [name.upper()]
+
+
+def kept_empty(model: type[BaseSettings]) -> set[str]:
+    """Environment names whose empty value says something."""
+    fields: frozenset[str] = getattr(model, "empty_counts", frozenset())
+    return {e for n in fields for e in env_names(n, model.model_fields[n])}
 
 
 def load(model: type[S], **given: Any) -> S:
@@ -232,7 +284,8 @@ class UnknownNames(SettingError):
     def __init__(self, names: list[tuple[str, str | None]]) -> None:
         self.names = names
         parts = [f"{n} (did you mean {s}?)" if s else n for n, s in names]
-        SettingError.__init__(self, ", ".join(parts), "unknown", "a name of ours", "See: voicectl config explain")
+        super().__init__(", ".join(parts), "", "a name of ours", "See: voicectl config explain")
+        self.args = (f"no setting has the name {', '.join(parts)}. {self.remedy}",)
 
 
 def unknown_names(models: Iterable[type[Settings]]) -> None:
@@ -253,6 +306,7 @@ def explain(model: type[Settings], name: str | None = None) -> list[Explained]:
     settings = load(model)
     dotenv = _read_dotenv()
     state = read_state(_home())
+    kept = kept_empty(model)
     rows: list[Explained] = []
     for field_name, field in model.model_fields.items():
         names = env_names(field_name, field)
@@ -261,9 +315,9 @@ def explain(model: type[Settings], name: str | None = None) -> list[Explained]:
         source = "default"
         if any(n.lower() in state for n in names):
             source = str(state_path(_home()))
-        if any(n.lower() in dotenv for n in names):
+        if any(dotenv.get(n.lower()) or (n.lower() in dotenv and n in kept) for n in names):
             source = str(dotenv_path())
-        if any(n in os.environ for n in names):
+        if any(os.environ.get(n) or (n in os.environ and n in kept) for n in names):
             source = "environment"
         value = getattr(settings, field_name)
         text = "***" if isinstance(value, SecretStr) else "" if value is None else str(value)

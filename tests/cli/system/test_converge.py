@@ -260,6 +260,19 @@ def test_a_stray_database_url_with_foreign_tables_is_refused(
     assert lifecycle.belonging(machine) == []
 
 
+def test_a_full_disk_is_told_with_the_figure_before_the_store_is_asked_to_write(
+    machine: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def store(settings: Any) -> None:
+        raise AssertionError("the store was opened first: its words are `disk I/O error`")
+
+    monkeypatch.setattr(preflight, "machine", lambda home: Machine(2 * MB, 100_000 * MB, None))
+    monkeypatch.setattr(converge, "open_store", store)
+
+    with pytest.raises(Refused, match="2 MB are free"):
+        voicectl("up")
+
+
 def test_a_wrong_provider_key_is_refused_and_local_ignores_it(machine: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-stray")
     monkeypatch.setattr(provider_keys.check, "__defaults__", (lambda url, headers: Answer(401, "no"),))

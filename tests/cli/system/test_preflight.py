@@ -31,8 +31,18 @@ def test_a_short_disk_is_refused_with_the_figures_and_what_takes_them(tmp_path: 
     assert "VOICE_HOME=/path voicectl up" in caught.value.remedy
 
 
-def test_a_full_disk_does_not_matter_when_nothing_is_fetched(tmp_path: Path) -> None:
-    preflight.check([], [], 0, Machine(0, 100_000 * MB, None), tmp_path)
+def test_a_full_disk_is_refused_even_when_nothing_is_fetched_as_every_turn_is_written(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match=r"3 MB are free .* 50 MB are needed \(what callers say, and logs\)"):
+        preflight.check([], [], 0, Machine(3 * MB, 100_000 * MB, None), tmp_path)
+    preflight.check([], [], 0, Machine(60 * MB, 100_000 * MB, None), tmp_path)
+
+
+def test_local_models_without_their_engines_are_refused_with_the_command_that_brings_them() -> None:
+    with pytest.raises(Refused, match=r"no piper, xllamacpp, which the local models need") as caught:
+        preflight.check_engines([EAR, VOICE, LANGUAGE], lambda name: name == "faster_whisper" or None)
+
+    assert "./restart_voice_system.sh" in caught.value.remedy
+    preflight.check_engines([], lambda name: None)
 
 
 def test_short_memory_is_refused_with_the_figure_and_the_way_out(tmp_path: Path) -> None:
@@ -51,7 +61,7 @@ def test_a_processor_without_avx2_is_refused_only_for_the_local_model(tmp_path: 
 
 
 def test_a_processor_that_does_not_say_is_not_refused(tmp_path: Path) -> None:
-    preflight.check([], [LANGUAGE], 0, Machine(1, 1, None), tmp_path)
+    preflight.check([], [LANGUAGE], 0, Machine(100 * MB, 1, None), tmp_path)
 
 
 def test_what_runs_already_needs_no_memory_again() -> None:

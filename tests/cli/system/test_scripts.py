@@ -11,7 +11,7 @@ import pytest
 pytestmark = pytest.mark.process
 
 ROOT = Path(__file__).resolve().parents[3]
-TOOLS = ("sh", "dirname", "rm", "date", "du", "cut", "grep", "cat", "env", "mkdir", "chmod")
+TOOLS = ("sh", "dirname", "rm", "date", "du", "cut", "sed", "cat", "mv", "env", "mkdir", "chmod")
 
 
 def program(path: Path, text: str) -> Path:
@@ -88,6 +88,20 @@ def test_without_uv_the_pinned_one_goes_into_a_venv_of_its_own_and_stays(checkou
     assert "pip install --quiet uv==0.13.8" in (own / "asked").read_text()
 
 
+def test_a_script_that_was_killed_and_still_writes_does_not_spoil_the_next_one(checkout: Path) -> None:
+    own = checkout / ".tools" / "uv"
+    # venv refuses a folder that another one is filling, as ensurepip does when its files vanish.
+    program(checkout.parent / "bin" / "python3", '[ "$3" != "' + str(own) + '" ] || exit 1\n' + PYTHON)
+    (own / "bin").mkdir(parents=True)
+    (own / "bin" / "python").write_text("half")
+
+    done = run(checkout, "tools/uv.sh")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(own / "bin" / "uv")
+    assert [p.name for p in (checkout / ".tools").iterdir()] == ["uv"]
+
+
 def test_when_no_uv_can_be_had_the_publishers_installer_is_named_and_nothing_is_left(checkout: Path) -> None:
     program(checkout.parent / "bin" / "python3", "exit 1")
 
@@ -131,6 +145,33 @@ def test_keys_in_the_dotenv_file_count_and_empty_ones_do_not(checkout: Path) -> 
 
     (checkout / ".env").write_text("DEEPGRAM_API_KEY=\nCARTESIA_API_KEY=c\n#OPENAI_API_KEY=o\n")
     assert "--extra local" in run(checkout, "restart_voice_system.sh").stderr
+
+
+def extras(checkout: Path, **environment: str) -> str:
+    return run(checkout, "restart_voice_system.sh", **environment).stderr
+
+
+def test_a_choice_for_this_machine_beats_keys_and_odd_lines_are_read_as_voicectl_reads_them(checkout: Path) -> None:
+    program(checkout.parent / "bin" / "uv", 'echo "uv $*" >&2')
+    assert "--extra local" in extras(checkout, VOICE_LOCAL="true", **KEYS)
+    assert "--extra local" not in extras(checkout, VOICE_LOCAL="0", **KEYS)
+
+    dotenv = checkout / ".env"
+    dotenv.write_bytes(b'DEEPGRAM_API_KEY = "d"\r\nCARTESIA_API_KEY=c # theirs\r\nOPENAI_API_KEY=o\r\n')
+    assert "--extra local" not in extras(checkout)
+    dotenv.write_bytes(b"DEEPGRAM_API_KEY=d\nDEEPGRAM_API_KEY=\nCARTESIA_API_KEY=c\nOPENAI_API_KEY=o\n")
+    assert "--extra local" in extras(checkout)  # the last one of a name counts
+    dotenv.write_bytes(b"DEEPGRAM_API_KEY= # later\r\nCARTESIA_API_KEY=''\r\nOPENAI_API_KEY=o\r\n")
+    assert "--extra local" in extras(checkout)
+
+
+def test_a_postgresql_store_brings_its_driver(checkout: Path) -> None:
+    program(checkout.parent / "bin" / "uv", 'echo "uv $*" >&2')
+    assert "--extra postgres" not in extras(checkout)
+    assert "--extra postgres" in extras(checkout, DATABASE_URL="postgresql://u:p@h/d")
+
+    (checkout / ".env").write_text("MEMORY_DATABASE_URL='postgresql://u:p@h/d'\n")
+    assert "--extra postgres" in extras(checkout)
 
 
 def test_when_the_environment_cannot_be_synced_nothing_is_started(checkout: Path) -> None:

@@ -20,11 +20,15 @@ def call(
     """Place a call and print what was heard. Example: voicectl call "What is my name?" --as +8801700000001."""
     import asyncio
 
+    from voicectl.cli.errors import Failed
     from voicectl.memory.config import load
     from voicectl.voice.config import VoiceSettings
     from voicectl.voice.tour import place
 
-    placed = asyncio.run(place(load(VoiceSettings), customer, lines or [], desk=desk, save=save, progress=out.say))
+    try:
+        placed = asyncio.run(place(load(VoiceSettings), customer, lines or [], desk=desk, save=save, progress=out.say))
+    except ConnectionError as e:  # the agent hung up, or a restart ended the call
+        raise Failed(f"{e}.", "Why: voicectl logs worker") from e
     rows = [{"said": e.said, "heard": e.heard, "first_audible_s": round(e.first_audible_s, 2)} for e in placed]
     if as_json:
         out.document({"customer": customer, "turns": rows, "saved": str(save) if save else None})

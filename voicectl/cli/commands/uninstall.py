@@ -38,3 +38,4 @@ def uninstall(
     if others:
         out.say(f"left in {home.root}, not ours: {', '.join(p.name for p in others)}")
     out.say("removed. The Python environment stays: rm -rf .venv")
+    out.say("What uv and npm keep for all projects stays too: uv cache prune; npm cache clean --force")

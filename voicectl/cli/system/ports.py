@@ -63,7 +63,7 @@ def owner(port: int, *, udp: bool = False) -> Owner | None:
             found = found or Owner(None, "")
             continue
         try:
-            command = " ".join(psutil.Process(row.pid).cmdline())
+            command = " ".join(" ".join(psutil.Process(row.pid).cmdline()).split())  # `python -c` has lines
         except psutil.Error:
             command = "gone"
         return Owner(row.pid, command[:120])

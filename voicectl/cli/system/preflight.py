@@ -5,6 +5,7 @@ Promise: reads the machine, changes nothing, asks nothing. Not here: fetching (i
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import socket
@@ -22,6 +23,7 @@ from voicectl.voice.config import VoiceSettings
 
 MB = 1_000_000
 SPARE_DISK_BYTES = 300 * MB  # logs, the database, what others write meanwhile
+LEAST_DISK_BYTES = 50 * MB  # with nothing to fetch: every turn is written, and so is every log line
 
 # Resident memory as measured (local_models.md, livekit-server.md 1), with the interpreter.
 LIVEKIT_MEMORY = 60 * MB
@@ -155,6 +157,24 @@ def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str] | None:
     return frozenset(flags.split(":", 1)[1].split()) if flags else None
 
 
+# What the extra `local` brings for each model, as it is imported.
+ENGINES = {models.EAR: "faster_whisper", models.VOICE: "piper", models.LANGUAGE: "xllamacpp"}
+
+
+def check_engines(needs: Sequence[str], has: Callable[[str], object] = importlib.util.find_spec) -> None:
+    """Refuse local models whose engines are not installed: keys were set when the Python environment was made.
+
+    Raises:
+        Refused: Names the engines and the command that brings them.
+    """
+    absent = [ENGINES[name] for name in needs if name in ENGINES and has(ENGINES[name]) is None]
+    if absent:
+        raise Refused(
+            f"this Python environment has no {', '.join(absent)}, which the local models need.",
+            "Bring it up to date: ./restart_voice_system.sh (or: uv sync --inexact --extra local)",
+        )
+
+
 def check(items: Sequence[Item], needs: Sequence[str], memory_bytes: int, machine: Machine, home: Path) -> None:
     """Refuse what this machine cannot take.
 
@@ -176,11 +196,11 @@ def check(items: Sequence[Item], needs: Sequence[str], memory_bytes: int, machin
                 "Use a language model elsewhere: export OPENAI_API_KEY=... or OPENAI_BASE_URL=http://..., "
                 "then: voicectl up",
             )
-    disk = sum(i.disk_bytes for i in items) + (SPARE_DISK_BYTES if items else 0)
+    disk = sum(i.disk_bytes for i in items) + (SPARE_DISK_BYTES if items else LEAST_DISK_BYTES)
     if disk > machine.disk_bytes:
+        what = ", ".join(f"{i.name} {i.disk_bytes // MB:,}" for i in items) or "what callers say, and logs"
         raise Refused(
-            f"{machine.disk_bytes // MB:,} MB are free on the disk of {home}; {disk // MB:,} MB are needed "
-            f"({', '.join(f'{i.name} {i.disk_bytes // MB:,}' for i in items)}).",
+            f"{machine.disk_bytes // MB:,} MB are free on the disk of {home}; {disk // MB:,} MB are needed ({what}).",
             f"Free {(disk - machine.disk_bytes) // MB + 1:,} MB, or use another disk: VOICE_HOME=/path voicectl up",
         )
     if memory_bytes > machine.memory_bytes:

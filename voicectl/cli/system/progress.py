@@ -5,6 +5,7 @@ Promise: a step that runs says something at least every EVERY_S seconds while it
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -71,6 +72,8 @@ class Progress:
 
     def _write(self, line: str) -> None:
         self._say(line)
-        if self._log is not None:
-            with self._log.open("a") as f:
-                f.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}{line}\n")
+        if self._log is None:
+            return
+        # A full disk must be told by the step that needs it, not by the note that it was told.
+        with contextlib.suppress(OSError), self._log.open("a") as f:
+            f.write(f"{datetime.now().astimezone().isoformat(timespec='seconds')}{line}\n")

@@ -15,7 +15,9 @@ from voicectl.cli.system.roster import table
 from voicectl.cli.system.strays import Found, belonging, recorded
 from voicectl.cli.system.supervisor import State, Supervisor
 from voicectl.memory.config import load
-from voicectl.memory.errors import SettingError
+from voicectl.memory.errors import SettingError, StoreError
+from voicectl.memory.store.engine import open_store
+from voicectl.memory.sync.figures import as_json, sync_figures
 from voicectl.voice.config import VoiceSettings
 
 
@@ -48,6 +50,21 @@ def survey(home: Home) -> Survey:
     rows += [_row(home, state, parts.get(name)) for name, state in states.items()]
     must = [r for r in rows[1:] if not ((p := parts.get(r["name"])) and p.optional)]
     return Survey(True, bool(must) and all(r["state"] == "ready" for r in must), rows)
+
+
+def mirroring() -> dict[str, Any] | None:
+    """How far Letta is behind; None when nothing is mirrored or was ever said, an `error` when it cannot be known."""
+    try:
+        settings = load(VoiceSettings)
+        if settings.backend != "letta" or not (settings.database_url or (settings.home / "memory.db").exists()):
+            return None
+        store = open_store(settings)
+        try:
+            return as_json(sync_figures(store))
+        finally:
+            store.close()
+    except (SettingError, StoreError) as e:
+        return {"error": str(e)}
 
 
 def _table(home: Home, states: dict[str, State]) -> list[Part]:
