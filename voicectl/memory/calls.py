@@ -14,10 +14,13 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from voicectl.memory.errors import CallOver, FencedOut
+from voicectl.memory.identity import hashed
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls, customers
+from voicectl.memory.store.schema import calls, customers, forgotten, forgotten_calls
 
 
 class CallState(StrEnum):
@@ -49,11 +52,23 @@ def now_ms() -> int:
 
 def ensure_customer(connection: Connection, key: str) -> int:
     """Make sure that the customer exists; returns its generation."""
-    found = connection.execute(select(customers.c.generation).where(customers.c.key == key)).scalar()
+    wanted = select(customers.c.generation).where(customers.c.key == key)
+    found = connection.execute(wanted).scalar()
     if found is None:
-        connection.execute(customers.insert().values(key=key, generation=1, created_ms=now_ms()))
-        return 1
+        insert: Any = sqlite_insert if connection.dialect.name == "sqlite" else postgres_insert
+        # Who was forgotten starts from nothing, but not with a generation that older things carry.
+        before = select(forgotten.c.generation).where(forgotten.c.customer == hashed(key))
+        first = connection.execute(before).scalar() or 1
+        new = insert(customers).values(key=key, generation=first, created_ms=now_ms())
+        connection.execute(new.on_conflict_do_nothing())  # two calls of a new customer may begin at once
+        found = connection.execute(wanted).scalar_one()
     return int(found)
+
+
+def is_forgotten(connection: Connection, call_id: str) -> bool:
+    """Whether this was a call of a customer who was forgotten."""
+    found = connection.execute(select(forgotten_calls.c.call_id).where(forgotten_calls.c.call_id == call_id)).first()
+    return found is not None
 
 
 def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) -> Call:
@@ -71,12 +86,14 @@ def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) 
         StoreUnavailable: Nothing was begun.
     """
     with store.write() as connection:
+        store.lock(connection, "room", room)  # a room has one call at a time, also before it has a row
         generation = ensure_customer(connection, customer)
         row = connection.execute(
             select(calls)
             .where(calls.c.room == room, calls.c.state != CallState.ENDED)
             .order_by(calls.c.started_ms.desc())
             .limit(1)
+            .with_for_update()  # its holder may be ending it right now
         ).first()
         if row is not None and row.fence > fence:
             raise FencedOut(f"call {row.id}", fence, int(row.fence))
@@ -126,8 +143,10 @@ def finish(store: Store, call: Call, reason: str) -> None:
         FencedOut: A successor has the call.
     """
     with store.write() as connection:
-        row = connection.execute(select(calls.c.fence, calls.c.state).where(calls.c.id == call.id)).one()
-        if row.state == CallState.ENDED:
+        row = connection.execute(
+            select(calls.c.fence, calls.c.state).where(calls.c.id == call.id).with_for_update()
+        ).first()
+        if row is None or row.state == CallState.ENDED:  # None: its customer was forgotten
             return
         if row.fence != call.fence:
             raise FencedOut(f"call {call.id}", call.fence, int(row.fence))
@@ -142,6 +161,8 @@ def _finish(connection: Connection, call_id: str, reason: str) -> None:
 
 def _check_writable(connection: Connection, call_id: str, fence: int) -> None:
     row = connection.execute(select(calls.c.fence, calls.c.state).where(calls.c.id == call_id)).first()
+    if row is None and is_forgotten(connection, call_id):
+        raise FencedOut(f"call {call_id}", fence, fence + 1)
     if row is None:
         raise CallOver(call_id, "unknown")
     if row.fence != fence:
@@ -171,16 +192,17 @@ def abandon(store: Store, room: str, fence: int) -> bool:
     Args:
         store: Where it is kept.
         room: The room's name.
-        fence: The highest fence of the room that we know of.
+        fence: The highest fence of the room that we know of; 0 when the room has no lease at all, so nobody's.
 
     Returns:
         Whether there was one.
     """
     with store.write() as connection:
-        ids = connection.execute(
-            select(calls.c.id).where(calls.c.room == room, calls.c.state != CallState.ENDED, calls.c.fence <= fence)
-        ).scalars()
-        found = list(ids)
+        store.lock(connection, "room", room)
+        statement = select(calls.c.id).where(calls.c.room == room, calls.c.state != CallState.ENDED)
+        if fence:
+            statement = statement.where(calls.c.fence <= fence)
+        found = list(connection.execute(statement.with_for_update()).scalars())
         for call_id in found:
             _finish(connection, call_id, "abandoned")
     return bool(found)

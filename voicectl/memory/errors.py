@@ -8,6 +8,7 @@ MemoryFault
 ├── FencedOut           another holder has a higher fence; whoever gets this must stop writing
 ├── CallOver            the call has ended or is unknown; nothing more is written to it
 ├── CustomerUnknown     no such customer
+├── OperationUnknown    no such line or operation of a customer
 ├── BackendFault        what the mirrored server said or did not say (drawn in backends/__init__.py)
 └── Refused             a change that was understood and not made (conflict, limit, not confirmed)
 """
@@ -104,6 +105,19 @@ class CustomerUnknown(MemoryFault):
     def __init__(self, key: str) -> None:
         self.key = key
         super().__init__(f"no customer {key}. Known ones: voicectl memory list")
+
+
+class OperationUnknown(MemoryFault):
+    """A customer has no such line or operation.
+
+    Args:
+        customer: Customer key.
+        what: The id or the words asked for.
+    """
+
+    def __init__(self, customer: str, what: str) -> None:
+        self.customer, self.what = customer, what
+        super().__init__(f"{customer} has no line or operation {what}. See: voicectl memory history {customer}")
 
 
 class Refused(MemoryFault):

@@ -1,32 +1,39 @@
 """Recording without waiting: finished turns go to a writer thread, which makes them durable.
 
-`add` returns at once. The thread commits in order; when the store refuses, it appends to a journal of the call
-(fsynced) and replays it under the same keys as soon as the store answers. A process that dies leaves the journal to the
-call's successor, else to `replay_left_journals`. Each write is conditional on the call's fence: a refused turn goes to
-a visible list, and the writer learns that it is fenced out.
-Not here: which events of LiveKit become turns (voice/call.py), Letta (syncer.py).
+`add` returns at once. The thread commits in order; when the store refuses or does not answer in time, it appends to a
+journal of the call (fsynced) and replays it under the same keys as soon as the store answers. A process that dies
+leaves the journal to the call's successor, else to `replay_left_journals`. Each write is conditional on the call's
+fence: a refused turn goes to a visible list, and the writer learns that it is fenced out.
+Not here: a turn and its row (turns.py), the file (journal.py), which events of LiveKit become turns (voice/).
 """
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
-
-from voicectl.memory.calls import Call, CallState, now_ms
+from voicectl.memory.calls import Call
 from voicectl.memory.errors import StoreUnavailable
-from voicectl.memory.identity import clean
+from voicectl.memory.journal import Entry, Journal, replay_left_journals
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls, refused_turns, turns
+from voicectl.memory.turns import Role, Turn, write_turn
+
+__all__ = [
+    "Figures",
+    "Journal",
+    "Recorder",
+    "Role",
+    "Signals",
+    "Turn",
+    "replay_left_journals",
+    "write_turn",
+]
 
 log = logging.getLogger(__name__)
 
@@ -34,37 +41,19 @@ log = logging.getLogger(__name__)
 PATIENCE_MS = 25
 LATE_MS = 50
 RETRY_S = 0.25
-
-
-class Role(StrEnum):
-    """Who a turn belongs to."""
-
-    USER = "user"
-    ASSISTANT = "assistant"
-    TOOL = "tool"  # a call with its result, one row
-    HANDOFF = "handoff"
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One finished turn, as heard."""
-
-    item_id: str
-    role: Role
-    text: str
-    at_ms: int
-    interrupted: bool = False
-    agent: str = ""
-    progress: str = ""  # JSON of the call's state after this turn, committed with it; "" leaves it
+SETTLE_S = 2.0  # how long a closing recorder waits for a store that refuses
+INHERIT_S = 1.0  # how long a successor waits for its predecessor's journal before it reads the history
 
 
 @dataclass(frozen=True)
 class Signals:
     """Points at which a test may stop or kill the writer; nothing happens by default."""
 
-    before_commit: Callable[[], None] = lambda: None
-    after_commit: Callable[[], None] = lambda: None
-    after_journal: Callable[[], None] = lambda: None
+    before_commit: Callable[[], None] = lambda: None  # rows written, not committed
+    after_commit: Callable[[], None] = lambda: None  # the store has the turns; a journal of them is still there
+    after_clear: Callable[[], None] = lambda: None  # and now it is gone
+    before_journal: Callable[[], None] = lambda: None  # the store refused
+    after_journal: Callable[[], None] = lambda: None  # durable in the journal only
 
 
 @dataclass
@@ -80,16 +69,20 @@ class Figures:
 
 
 _CLOSE = object()
+Waiting = tuple[Turn, float]
 
 
 class Recorder:
     """Writes the turns of one call. One instance per call and process.
 
+    What a predecessor left in the call's journal is in the store when a successor's recorder is made, if the store
+    answers within a second.
+
     Args:
         store: Where turns are kept.
         call: The call, with the fence that may write it.
         journal_dir: Folder for the journal of a call whose store does not answer.
-        on_fenced_out: Called from the writer thread, once, when another job has taken the call.
+        on_fenced_out: Called from a thread, once, when another job has taken the call.
         signals: For tests.
     """
 
@@ -104,14 +97,21 @@ class Recorder:
     ) -> None:
         self._store = store.impatient(PATIENCE_MS)
         self._call = call
-        self._journal = Journal(journal_dir / f"{call.id}.jsonl")
+        self._journal = Journal(journal_dir / f"{call.id}.jsonl", call.fence)
         self._on_fenced_out = on_fenced_out
         self._signals = signals or Signals()
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._pending = 0
         self._durable = threading.Condition()
         self._fenced_out = False
+        self._attempt: threading.Thread | None = None
+        self._refusing = False  # the last attempt failed: turns go to the journal first
+        self._inheriting = call.continued  # until the first commit a journal's turns are the predecessor's last words
         self.figures = Figures()
+        if self._inheriting and self._journal.waiting:
+            self._try([], INHERIT_S)
+        elif not self._store.is_sqlite:
+            self._try([], 0)  # connecting takes longer than a turn may wait, so it is done before the first
         self._thread = threading.Thread(target=self._run, name=f"recorder-{call.id}", daemon=True)
         self._thread.start()
 
@@ -139,11 +139,12 @@ class Recorder:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        waiting: list[tuple[Turn, float]] = []
+        waiting: list[Waiting] = []
         closing = False
         while not closing:
+            again = bool(waiting) or self._journal.waiting or self._trying
             try:
-                item = self._queue.get(timeout=RETRY_S if self._journal.waiting else None)
+                item = self._queue.get(timeout=RETRY_S if again else None)
                 while True:
                     if item is _CLOSE:
                         closing = True
@@ -152,28 +153,50 @@ class Recorder:
                     item = self._queue.get_nowait()
             except queue.Empty:
                 pass  # all that was handed over so far is in `waiting`
-            self._make_durable(waiting)
-            waiting.clear()
-        self._make_durable([])
+            waiting = self._make_durable(waiting)
+        if waiting:
+            log.error("turns are lost: neither store nor journal took them", extra={"count": len(waiting)})
+        self._settle()
 
-    def _make_durable(self, waiting: list[tuple[Turn, float]]) -> None:
+    def _settle(self) -> None:
+        """Empty the journal before the call is ended, which would refuse its turns; as long as that is worth it."""
+        deadline = time.monotonic() + SETTLE_S
+        while (self._journal.waiting or self._trying) and time.monotonic() < deadline:
+            if self._attempt is not None and self._trying:
+                self._attempt.join(SETTLE_S / 20)
+            else:
+                self._try([], SETTLE_S / 20)
+                if self._refusing:
+                    time.sleep(PATIENCE_MS / 1000)
+
+    @property
+    def _trying(self) -> bool:
+        """Whether an earlier attempt is still out: the store said nothing within our patience."""
+        return self._attempt is not None and self._attempt.is_alive()
+
+    def _make_durable(self, waiting: list[Waiting]) -> list[Waiting]:
+        """Turns into the store, else into the journal; returns those that neither took."""
         new = [turn for turn, _ in waiting]
-        try:
-            left = self._journal.read()
-            if left or new:
-                self._signals.before_commit()
-                with self._store.write() as connection:
-                    refused = [t for t in [*left, *new] if not write_turn(connection, self._call, t)]
-                self._signals.after_commit()
-                self._journal.clear()
-                self.figures.recorded += len(left) + len(new) - len(refused)
-                self._refused(refused)
-        except StoreUnavailable as e:
-            if new:
+        wanted = bool(new) or self._journal.waiting
+        if wanted and not self._refusing and not self._trying and self._try(new, PATIENCE_MS / 1000):
+            self._are_durable(waiting)
+            return []
+        if new:
+            try:
+                self._signals.before_journal()
                 self._journal.append(new)
-                self._signals.after_journal()
-                self.figures.journalled += len(new)
-                log.warning("turns went to the journal", extra={"count": len(new), "why": e.reason})
+            except OSError as e:
+                log.error("the journal took no turns either", extra={"count": len(new), "why": str(e)})
+                self._refusing = False  # the store is the better hope now
+                return waiting
+            self._signals.after_journal()
+            self.figures.journalled += len(new)
+            self._are_durable(waiting)
+        if self._refusing and not self._trying and self._journal.waiting:
+            self._try([], PATIENCE_MS / 1000)
+        return []
+
+    def _are_durable(self, waiting: list[Waiting]) -> None:
         done = time.perf_counter()
         for _, begun in waiting:
             self.figures.last_ms = (done - begun) * 1000
@@ -183,6 +206,58 @@ class Recorder:
             self._pending -= len(waiting)
             self._durable.notify_all()
 
+    def _try(self, new: list[Turn], patience_s: float) -> bool:
+        """Write the journal's turns and new ones. False: refused, or still on its way when patience ended.
+
+        One attempt at a time, so that the order holds. SQLite's ends by its own timeout; PostgreSQL may stand still
+        longer than a turn may wait, so its attempt has a thread of its own.
+        """
+        taken = threading.Event()
+        if self._store.is_sqlite:
+            self._write(new, taken)
+            return taken.is_set()
+        self._attempt = threading.Thread(
+            target=self._write, args=(new, taken), name=f"attempt-{self._call.id}", daemon=True
+        )
+        self._attempt.start()
+        self._attempt.join(patience_s)
+        return taken.is_set()
+
+    def _write(self, new: list[Turn], taken: threading.Event) -> None:
+        try:
+            left, raw = self._journal.entries()
+            refused: list[Turn] = []
+            with self._store.write() as connection:
+                for entry in [*left, *(Entry(self._call.fence, turn) for turn in new)]:
+                    if not write_turn(connection, self._as_said(entry), entry.turn):
+                        refused.append(entry.turn)
+                self._signals.before_commit()
+            self._signals.after_commit()
+        except StoreUnavailable as e:
+            if not self._refusing:
+                log.warning("turns go to the journal", extra={"call": self._call.id, "why": e.reason})
+            self._refusing = True
+            return
+        except Exception:  # a fault of ours must not end the thread: the turns are safe in the journal
+            log.exception("turns could not be written", extra={"call": self._call.id})
+            self._refusing = True
+            return
+        taken.set()
+        self._refusing = self._inheriting = False
+        self._journal.clear(raw)
+        self._signals.after_clear()
+        self.figures.recorded += len(left) + len(new) - len(refused)
+        self._refused(refused)
+
+    def _as_said(self, entry: Entry) -> Call:
+        """The call as the job that said this turn had it.
+
+        A predecessor's last words, found at the start, count as ours; what it says later has the older fence.
+        """
+        if self._inheriting or entry.fence in (0, self._call.fence):
+            return self._call
+        return dataclasses.replace(self._call, fence=entry.fence)
+
     def _refused(self, refused: list[Turn]) -> None:
         if not refused:
             return
@@ -191,103 +266,3 @@ class Recorder:
         if not self._fenced_out:
             self._fenced_out = True
             self._on_fenced_out()
-
-
-def write_turn(connection: Connection, call: Call, turn: Turn) -> bool:
-    """Write one turn under its own key inside a transaction; a turn that is there already stays as it is.
-
-    Returns:
-        False when the call is another's or over; the turn is then among the refused ones.
-    """
-    same = (turns.c.call_id == call.id) & (turns.c.item_id == turn.item_id)
-    if connection.execute(select(turns.c.seq).where(same)).first() is not None:
-        return True
-    values: dict[str, object] = {"last_seq": calls.c.last_seq + 1}
-    if turn.progress:
-        values["progress"] = turn.progress
-    seq = connection.execute(
-        update(calls)
-        .where(calls.c.id == call.id, calls.c.fence == call.fence, calls.c.state != CallState.ENDED)
-        .values(**values)
-        .returning(calls.c.last_seq)
-    ).scalar()
-    if seq is None:
-        why = "the call is another job's, or over"
-        row = {"call_id": call.id, "item_id": turn.item_id, "fence": call.fence, "role": turn.role}
-        connection.execute(insert(refused_turns).values(**row, text=clean(turn.text), why=why, at_ms=turn.at_ms))
-        return False
-    connection.execute(
-        insert(turns).values(
-            call_id=call.id,
-            seq=seq,
-            item_id=turn.item_id,
-            role=turn.role,
-            text=clean(turn.text),
-            interrupted=int(turn.interrupted),
-            agent=turn.agent,
-            at_ms=turn.at_ms or now_ms(),
-        )
-    )
-    return True
-
-
-class Journal:
-    """Turns of one call that the store would not take, one JSON object a line, fsynced.
-
-    Args:
-        path: The file; it exists only while it holds turns.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there are turns to replay."""
-        return self._path.exists()
-
-    def append(self, new: list[Turn]) -> None:
-        """Add turns; durable on return."""
-        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with os.fdopen(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "a") as f:
-            for turn in new:
-                f.write(json.dumps(asdict(turn)) + "\n")
-            f.flush()
-            os.fsync(f.fileno())
-
-    def read(self) -> list[Turn]:
-        """The turns in order. A last line cut short by a crash was never durable and is left out."""
-        try:
-            text = self._path.read_text()
-        except FileNotFoundError:
-            return []
-        found: list[Turn] = []
-        for line in text.split("\n")[:-1]:
-            values = json.loads(line)
-            found.append(Turn(**{**values, "role": Role(values["role"])}))
-        return found
-
-    def clear(self) -> None:
-        """Forget the turns: the store has them."""
-        self._path.unlink(missing_ok=True)
-
-
-def replay_left_journals(store: Store, journal_dir: Path) -> int:
-    """Write the journals of calls whose job is gone; returns how many turns were written.
-
-    A job's turns were said before the call ended, so they are taken whatever the call's state is now.
-
-    Raises:
-        StoreUnavailable: The store does not answer; the journals stay.
-    """
-    written = 0
-    for path in sorted(journal_dir.glob("*.jsonl")):
-        journal = Journal(path)
-        with store.write() as connection:
-            row = connection.execute(select(calls).where(calls.c.id == path.stem)).first()
-            if row is None:
-                continue
-            call = Call(row.id, row.customer, row.generation, row.room, row.desk, row.fence)
-            written += sum(write_turn(connection, call, turn) for turn in journal.read())
-        journal.clear()
-    return written

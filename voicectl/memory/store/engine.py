@@ -1,29 +1,44 @@
 """Opening the store: SQLite in VOICE_HOME, or PostgreSQL by URL, at the schema this program knows.
 
 A foreign database or one of a newer version is refused, never altered. Every database error leaves here as a
-StoreUnavailable that names the database. Not here: the tables (schema.py), leases (leases.py).
+StoreUnavailable that names the database, and a PostgreSQL that does not answer is given up after a time: a job must not
+hang with its store. Not here: the tables (schema.py), leases (leases.py), PostgreSQL's connections (postgres.py).
 """
 
 from __future__ import annotations
 
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
 from sqlalchemy.pool import QueuePool
 
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import SettingError, StoreForeign, StoreUnavailable
 
 VERSION_TABLE = "voicectl_schema"
-HEAD = "0002"
+LEASE_TABLE = "leases"  # on PostgreSQL it lies beside the others, and whoever opens the leases may come first
 MIGRATIONS = Path(__file__).with_name("migrations")
+VERSIONS = sorted(p.name.split("_")[0] for p in MIGRATIONS.glob("versions/[0-9]*.py"))
+HEAD = VERSIONS[-1]
+ANSWER_S = 30.0
+UPGRADE_KEY = 7204651
+
+
+@dataclass(frozen=True)
+class WriteSignals:
+    """Points of every write at which a test may kill the process; nothing happens by default."""
+
+    before_commit: Callable[[], None] = lambda: None
+    after_commit: Callable[[], None] = lambda: None
 
 
 class Store:
@@ -32,13 +47,20 @@ class Store:
     Args:
         url: Where it is.
         busy_ms: How long a statement waits for another writer's lock, in milliseconds.
+        answer_s: After how many seconds without an answer PostgreSQL is given up; None waits for ever.
+
+    Attributes:
+        signals: For tests.
     """
 
-    def __init__(self, url: URL, *, busy_ms: int = 2000) -> None:
+    def __init__(self, url: URL, *, busy_ms: int = 2000, answer_s: float | None = ANSWER_S) -> None:
         self.url = url
         self.where = url.render_as_string(hide_password=True)
         self.is_sqlite = url.get_backend_name() == "sqlite"
-        self.engine = _engine(url, busy_ms)
+        self.engine = _sqlite(url, busy_ms) if self.is_sqlite else _postgresql(url, busy_ms, answer_s)
+        self.signals = WriteSignals()
+        driver: Any = self.engine.dialect.dbapi
+        self._faults: tuple[type[Exception], ...] = (DBAPIError, PoolExhausted, driver.Error)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -50,41 +72,65 @@ class Store:
         try:
             with self.engine.connect() as connection:
                 yield connection
-        except DBAPIError as e:
-            raise StoreUnavailable(self.where, str(e.orig)) from e
+        except self._faults as e:
+            raise self._unavailable(e) from e
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
         """One transaction, durable when the block is left; rolled back on any exception.
 
         Raises:
-            StoreUnavailable: The database did not take it; nothing was changed.
+            StoreUnavailable: The database did not take it; nothing was changed. Only where PostgreSQL fell silent in
+                the very commit it may have been taken: what is written again must be harmless (our keys make it so).
         """
         try:
             with self.engine.connect() as connection:
                 connection = connection.execution_options(voicectl_write=True)
                 with connection.begin():
                     yield connection
-        except DBAPIError as e:
-            raise StoreUnavailable(self.where, str(e.orig)) from e
+                    self.signals.before_commit()
+            self.signals.after_commit()
+        except self._faults as e:
+            raise self._unavailable(e) from e
 
-    def impatient(self, busy_ms: int) -> Store:
-        """The same database through connections that wait `busy_ms` milliseconds for a lock, not longer."""
-        return Store(self.url, busy_ms=busy_ms)
+    def _unavailable(self, error: Exception) -> StoreUnavailable:
+        return StoreUnavailable(self.where, str(getattr(error, "orig", None) or error))
+
+    def lock(self, connection: Connection, *names: str) -> None:
+        """Be the only one who writes under a name until the transaction ends.
+
+        SQLite has one writer anyway; on PostgreSQL it takes an advisory lock, because a row that is not there yet
+        cannot be locked.
+        """
+        if not self.is_sqlite:
+            key = func.hashtextextended("\x1f".join(names), UPGRADE_KEY)
+            connection.execute(select(func.pg_advisory_xact_lock(key)))
+
+    def impatient(self, busy_ms: int, answer_s: float = 1.0) -> Store:
+        """The same database through connections of their own that wait less.
+
+        Args:
+            busy_ms: For a lock, in milliseconds.
+            answer_s: For PostgreSQL's answer, in seconds.
+        """
+        return Store(self.url, busy_ms=busy_ms, answer_s=answer_s)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
 
 
-def _engine(url: URL, busy_ms: int) -> Engine:
-    if url.get_backend_name() != "sqlite":
-        return create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            pool_pre_ping=True,
-            pool_size=4,
-            connect_args={"connect_timeout": 3, "options": f"-c lock_timeout={busy_ms}"},
-        )
+def _postgresql(url: URL, busy_ms: int, answer_s: float | None) -> Engine:
+    try:
+        from voicectl.memory.store import postgres
+    except ImportError as e:
+        raise SettingError(
+            "DATABASE_URL", "postgresql://…", "usable with the extra `postgres`", "Run: uv sync --extra postgres"
+        ) from e
+    return postgres.engine(url, busy_ms, answer_s)
+
+
+def _sqlite(url: URL, busy_ms: int) -> Engine:
     in_file = url.database not in (None, "", ":memory:")
     engine = create_engine(
         url,
@@ -153,29 +199,45 @@ def _revision(store: Store) -> str | None:
         StoreForeign: Somebody else's tables, or a revision we do not know.
     """
     with store.read() as connection:
-        names = inspect(connection).get_table_names()
+        names = set(inspect(connection).get_table_names())
+        if not store.is_sqlite:
+            names.discard(LEASE_TABLE)
         if not names:
             return None
         if VERSION_TABLE not in names:
             raise StoreForeign(store.where, f"holds tables that are not ours ({', '.join(sorted(names)[:3])}, …)")
         found = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
-    if found is not None and not any(MIGRATIONS.glob(f"versions/{found}_*.py")):
+    if found is not None and found not in VERSIONS:
         raise StoreForeign(store.where, f"is at schema {found}, newer than this program's {HEAD}")
     return None if found is None else str(found)
+
+
+def refuse_foreign(store: Store) -> None:
+    """Touch nothing of somebody else's.
+
+    Raises:
+        StoreForeign: The database holds tables that are not ours, or a newer schema.
+    """
+    _revision(store)
 
 
 _UPGRADING = threading.Lock()  # alembic's context is per process, not per thread
 
 
-def _upgrade(store: Store) -> None:
+def _upgrade(opened: Store) -> None:
     """Bring the schema to HEAD, one process at a time, in one transaction."""
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    with _UPGRADING, store.write() as connection:
-        if not store.is_sqlite:
-            connection.execute(text("SELECT pg_advisory_xact_lock(7204651)"))
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    # Connections of its own: a migration may take minutes, and another process may be at it.
+    store = Store(opened.url, busy_ms=60_000, answer_s=None)
+    try:
+        with _UPGRADING, store.write() as connection:
+            if not store.is_sqlite:
+                connection.execute(select(func.pg_advisory_xact_lock(UPGRADE_KEY)))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        store.close()

@@ -8,6 +8,7 @@ Not here: what a holder does with it (voice/rooms/guard.py), when a room is take
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from collections.abc import Callable
@@ -17,7 +18,25 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import BigInteger, Column, Connection, Float, MetaData, String, Table, case, func, literal, or_, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Float,
+    MetaData,
+    Row,
+    String,
+    Table,
+    Update,
+    and_,
+    case,
+    delete,
+    func,
+    inspect,
+    literal,
+    or_,
+    select,
+)
 from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
@@ -25,11 +44,17 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut
-from voicectl.memory.store.engine import Store, store_url
+from voicectl.memory.store.engine import LEASE_TABLE, Store, refuse_foreign, store_url
+
+log = logging.getLogger(__name__)
+
+MAX_TTL_S = 3600.0  # nobody may ask for more; a row that says more was not written by us and counts as expired
+FREE_ROWS_S = 86_400.0  # released names are forgotten after a day
+FLOOR = "fence-floor"  # the row that remembers the highest fence of the names forgotten
 
 metadata = MetaData()
 leases = Table(
-    "leases",
+    LEASE_TABLE,
     metadata,
     Column("name", String(400), primary_key=True),
     Column("state", String(10), nullable=False),
@@ -122,8 +147,14 @@ class Leases:
         self._clock = clock
         self._boot = (boot_id if boot_id is not None else host_boot_id()) if store.is_sqlite else ""
         self._insert: Any = sqlite_insert if store.is_sqlite else postgres_insert
-        with store.write() as connection:
-            metadata.create_all(connection)
+        with store.read() as connection:
+            there = inspect(connection).has_table(LEASE_TABLE)
+            tidy = there and connection.execute(select(leases.c.name).where(self._stale()).limit(1)).first() is None
+        if not tidy:  # opening them must not wait for others' writes without need: a job opens them to be heard
+            with store.write() as connection:
+                store.lock(connection, LEASE_TABLE)
+                metadata.create_all(connection)
+                self._forget_free(connection)
 
     def close(self) -> None:
         """Close the connections; leases stay as they are."""
@@ -131,11 +162,16 @@ class Leases:
 
     def _now(self) -> ColumnElement[Any]:
         # clock_timestamp, never now(): that is the start of the transaction, and a renewal that waited on a lock
-        # would be stamped in the past.
+        # would be stamped in the past. For the same reason SQLite's clock is read inside the transaction.
         return literal(self._clock()) if self._store.is_sqlite else func.extract("epoch", func.clock_timestamp())
 
     def _expired(self) -> ColumnElement[bool]:
-        return or_(leases.c.expires_s <= self._now(), leases.c.boot_id != self._boot)
+        return or_(
+            leases.c.expires_s <= self._now(),
+            # Also text that somebody wrote there: SQLite sorts it behind every number.
+            leases.c.expires_s > self._now() + MAX_TTL_S,
+            leases.c.boot_id != self._boot,
+        )
 
     def claim(
         self, name: str, owner: str, ttl_s: float, state: LeaseState = LeaseState.ACCEPTED, *, note: str = ""
@@ -152,21 +188,31 @@ class Leases:
         Raises:
             LeaseHeld: Somebody holds it; says who, with which fence, for how long.
             StoreUnavailable: The store did not answer; nothing was claimed.
+            ValueError: A time to live of more than an hour.
         """
         nonce = secrets.token_hex(8)
         new: dict[str, Any] = {"state": state, "owner": owner, "nonce": nonce, "boot_id": self._boot, "note": note}
-        new["expires_s"] = self._now() + ttl_s
-        statement = self._insert(leases).values(name=name, fence=1, **new)
-        statement = statement.on_conflict_do_update(
-            index_elements=[leases.c.name],
-            set_={**new, "fence": leases.c.fence + 1},
-            where=or_(leases.c.state.in_([LeaseState.FREE, LeaseState.TAKEOVER]), self._expired()),
-        ).returning(leases.c.fence)
+        floor = select(func.coalesce(func.max(leases.c.fence), 0)).where(leases.c.name == FLOOR).scalar_subquery()
+        # A hand-edited row must not lock a name for ever: an unknown state is nobody's.
+        held = leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.CLOSING])
         with self._store.write() as connection:
+            new["expires_s"] = self._until(ttl_s)
+            statement = self._insert(leases).values(name=name, fence=floor + 1, **new)
+            statement = statement.on_conflict_do_update(
+                index_elements=[leases.c.name],
+                set_={**new, "fence": leases.c.fence + 1},
+                where=or_(~held, self._expired()),
+            ).returning(leases.c.fence)
             fence = connection.execute(statement).scalar()
         if fence is None:
             raise LeaseHeld(self.read(name), name)
         return Grant(name, owner, int(fence), nonce, state)
+
+    def _until(self, ttl_s: float) -> ColumnElement[Any]:
+        if not 0 <= ttl_s <= MAX_TTL_S:
+            raise ValueError(f"a lease lasts up to {MAX_TTL_S:.0f} s, not {ttl_s} s")
+        until: ColumnElement[Any] = self._now() + ttl_s
+        return until
 
     def renew(self, grant: Grant, ttl_s: float) -> Grant:
         """Push the expiry out. An expired lease that nobody took is renewed too.
@@ -208,24 +254,16 @@ class Leases:
             FencedOut: The row has changed, or has not expired.
         """
         nonce = secrets.token_hex(8)
-        allowed = self._same(seen.name, seen.fence, seen.nonce)
-        if not proven_dead:
-            allowed = allowed & self._expired()
-        statement = (
-            leases.update()
-            .where(allowed, leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD]))
-            .values(
-                state=LeaseState.TAKEOVER,
-                owner=owner,
-                fence=leases.c.fence + 1,
-                nonce=nonce,
-                boot_id=self._boot,
-                expires_s=self._now() + ttl_s,
-            )
-        )
+        new: dict[str, Any] = {"state": LeaseState.TAKEOVER, "owner": owner, "nonce": nonce, "boot_id": self._boot}
         with self._store.write() as connection:
-            if connection.execute(statement).rowcount != 1:
-                raise FencedOut(seen.name, seen.fence, self._fence(connection, seen.name))
+            self._hold_still(connection, seen.name)
+            allowed = and_(
+                self._same(seen.name, seen.fence, seen.nonce),
+                leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD]),
+                *(() if proven_dead else (self._expired(),)),
+            )
+            new["expires_s"] = self._until(ttl_s)
+            self._one(connection, leases.update().where(allowed).values(fence=leases.c.fence + 1, **new), seen)
         return Grant(seen.name, owner, seen.fence + 1, nonce, LeaseState.TAKEOVER)
 
     def free_expired(self, seen: Lease) -> None:
@@ -234,14 +272,11 @@ class Leases:
         Raises:
             FencedOut: The row has changed, or has not expired.
         """
-        statement = (
-            leases.update()
-            .where(self._same(seen.name, seen.fence, seen.nonce) & self._expired())
-            .values(state=LeaseState.FREE, nonce=secrets.token_hex(8))
-        )
         with self._store.write() as connection:
-            if connection.execute(statement).rowcount != 1:
-                raise FencedOut(seen.name, seen.fence, self._fence(connection, seen.name))
+            self._hold_still(connection, seen.name)
+            allowed = and_(self._same(seen.name, seen.fence, seen.nonce), self._expired())
+            new: dict[str, Any] = {"state": LeaseState.FREE, "nonce": secrets.token_hex(8), "boot_id": self._boot}
+            self._one(connection, leases.update().where(allowed).values(expires_s=self._now(), **new), seen)
 
     def read(self, name: str) -> Lease | None:
         """The lease of a name, or None when it never had one."""
@@ -249,34 +284,98 @@ class Leases:
         return found[0] if found else None
 
     def rows(self, name: str | None = None) -> list[Lease]:
-        """All leases, or the one of a name."""
-        remaining = case((leases.c.boot_id != self._boot, literal(-1.0)), else_=leases.c.expires_s - self._now())
-        statement = select(leases, remaining.label("remaining_s")).order_by(leases.c.name)
+        """All leases, or the one of a name. What somebody wrote into a row by hand reads as expired or free."""
+        not_ours = or_(leases.c.boot_id != self._boot, leases.c.expires_s > self._now() + MAX_TTL_S)
+        remaining = case((not_ours, literal(-1.0)), else_=leases.c.expires_s - self._now())
+        statement = select(leases, remaining.label("remaining_s")).where(leases.c.name != FLOOR).order_by(leases.c.name)
         if name is not None:
             statement = statement.where(leases.c.name == name)
         with self._store.read() as connection:
             rows = connection.execute(statement).all()
-        return [
-            Lease(r.name, LeaseState(r.state), r.owner, int(r.fence), r.nonce, float(r.remaining_s), r.note)
-            for r in rows
-        ]
+        return [_lease(r) for r in rows]
 
     def _same(self, name: str, fence: int, nonce: str) -> ColumnElement[bool]:
         return (leases.c.name == name) & (leases.c.fence == fence) & (leases.c.nonce == nonce)
 
     def _change(self, grant: Grant, state: LeaseState, ttl_s: float) -> Grant:
-        statement = (
-            leases.update()
-            .where(self._same(grant.name, grant.fence, grant.nonce))
-            .values(state=state, expires_s=self._now() + ttl_s, boot_id=self._boot)
-        )
         with self._store.write() as connection:
-            if connection.execute(statement).rowcount != 1:
-                raise FencedOut(grant.name, grant.fence, self._fence(connection, grant.name))
+            self._hold_still(connection, grant.name)
+            new: dict[str, Any] = {"state": state, "expires_s": self._until(ttl_s), "boot_id": self._boot}
+            if state == LeaseState.FREE:
+                new["nonce"] = secrets.token_hex(8)  # a renewal that comes late must not bring it back
+            mine = self._same(grant.name, grant.fence, grant.nonce)
+            self._one(connection, leases.update().where(mine).values(new), grant)
         return Grant(grant.name, grant.owner, grant.fence, grant.nonce, state)
 
-    def _fence(self, connection: Connection, name: str) -> int:
-        return int(connection.execute(select(leases.c.fence).where(leases.c.name == name)).scalar() or 0)
+    def _hold_still(self, connection: Connection, name: str) -> None:
+        """Wait for the row before the clock is read.
+
+        An UPDATE of PostgreSQL computes its values first and waits then; who only locked the row and changed nothing
+        would leave it with a time of before the wait, clock_timestamp() or not (tried with 18).
+        """
+        if not self._store.is_sqlite:
+            connection.execute(select(leases.c.name).where(leases.c.name == name).with_for_update())
+
+    def _one(self, connection: Connection, statement: Update, thought: Grant | Lease) -> None:
+        if connection.execute(statement).rowcount != 1:
+            found = connection.execute(select(leases.c.fence).where(leases.c.name == thought.name)).scalar()
+            raise FencedOut(thought.name, thought.fence, int(found or 0))
+
+    def _stale(self) -> ColumnElement[bool]:
+        old = or_(leases.c.expires_s <= self._now() - FREE_ROWS_S, leases.c.boot_id != self._boot)
+        return and_(leases.c.state == LeaseState.FREE, leases.c.name != FLOOR, old)
+
+    @property
+    def store(self) -> Store:
+        """The database they lie in."""
+        return self._store
+
+    def erase(self, name: str) -> bool:
+        """Delete the row of a name that nobody holds, as the name itself may say too much; its fence is never repeated.
+
+        Returns:
+            Whether the name is gone.
+        """
+        with self._store.write() as connection:
+            row = connection.execute(select(leases.c.fence).where(leases.c.name == name).with_for_update()).first()
+            if row is None:
+                return True
+            unheld = or_(leases.c.state == LeaseState.FREE, self._expired())
+            if connection.execute(delete(leases).where(leases.c.name == name, unheld)).rowcount != 1:
+                return False
+            self._raise_floor(connection, int(row.fence))
+            return True
+
+    def _forget_free(self, connection: Connection) -> None:
+        """Delete what was released long ago. Their fences go on in the floor, so no later grant repeats one."""
+        # How old the rows of an earlier boot are cannot be known: their day begins now.
+        stamp = leases.update().where(self._stale(), leases.c.boot_id != self._boot)
+        connection.execute(stamp.values(expires_s=self._now(), boot_id=self._boot))
+        old = self._stale()
+        highest = connection.execute(select(func.max(leases.c.fence)).where(old)).scalar()
+        if highest is None:
+            return
+        self._raise_floor(connection, int(highest))
+        connection.execute(delete(leases).where(old))
+
+    def _raise_floor(self, connection: Connection, fence: int) -> None:
+        """No later grant of any name has a fence as low as this."""
+        row: dict[str, Any] = {"state": LeaseState.FREE, "owner": "", "nonce": "", "boot_id": self._boot, "note": ""}
+        statement = self._insert(leases).values(name=FLOOR, fence=fence, expires_s=0.0, **row)
+        statement = statement.on_conflict_do_update(
+            index_elements=[leases.c.name], set_={"fence": fence}, where=leases.c.fence < fence
+        )
+        connection.execute(statement)
+
+
+def _lease(row: Row[Any]) -> Lease:
+    try:
+        state = LeaseState(row.state)
+    except ValueError:
+        log.warning("a lease has a state that nobody wrote", extra={"lease": row.name, "state": str(row.state)[:20]})
+        state = LeaseState.FREE
+    fence = int(row.fence) if str(row.fence).isdigit() else 0
+    return Lease(row.name, state, row.owner, fence, row.nonce, float(row.remaining_s), row.note)
 
 
 def host_boot_id() -> str:
@@ -289,10 +388,18 @@ def open_leases(settings: MemorySettings) -> Leases:
     """The leases of an installation: `VOICE_HOME/leases.db`, or the PostgreSQL database of the store.
 
     Raises:
+        StoreForeign: The PostgreSQL database holds tables that are not ours.
         StoreUnavailable: The database cannot be opened.
     """
     url = store_url(settings)
     if url.get_backend_name() == "sqlite":
         url = URL.create("sqlite", database=str(settings.home / "leases.db"))
     # 800 ms: an offer must be answered within about a second, a renewal is due each second.
-    return Leases(Store(url, busy_ms=800))
+    store = Store(url, busy_ms=800, answer_s=1.0)
+    try:
+        if not store.is_sqlite:
+            refuse_foreign(store)
+        return Leases(store)
+    except BaseException:
+        store.close()
+        raise

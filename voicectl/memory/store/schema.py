@@ -79,6 +79,23 @@ refused_turns = Table(
     Column("at_ms", BigInteger, nullable=False),
 )
 
+Index("ix_refused_turns_call_id_item_id", refused_turns.c.call_id, refused_turns.c.item_id)
+
+tool_effects = Table(
+    "tool_effects",
+    metadata,
+    Column("key", String(64), primary_key=True),  # effects.key_of: unique in the business database too
+    Column("call_id", String(40), ForeignKey("calls.id"), nullable=False),
+    Column("turn_item", String(80), nullable=False),  # the customer's turn that led to it
+    Column("tool", String(100), nullable=False),
+    Column("arguments", Text, nullable=False),
+    Column("state", String(10), nullable=False),  # effects.EffectState
+    Column("result", Text, nullable=False, server_default=""),
+    Column("at_seq", Integer, nullable=False),  # the call's last turn when the state was written
+    Column("at_ms", BigInteger, nullable=False),
+)
+Index("ix_tool_effects_call_id", tool_effects.c.call_id)
+
 profile_ops = Table(
     "profile_ops",
     metadata,
@@ -91,8 +108,11 @@ profile_ops = Table(
     Column("old_line", Text),  # what a replace took the place of
     Column("source", String(20), nullable=False),  # profile.Source
     Column("call_id", String(40)),
-    Column("item_id", String(80)),  # the turn that taught it
+    Column("item_id", String(80)),  # the turn that taught it; of an import, file and line
     Column("at_ms", BigInteger, nullable=False),
+    Column("position", BigInteger),  # the line it is about, by the operation that first made it
+    Column("overruled_by", BigInteger),  # the operation that stood against it; None: it took effect
+    Column("undoes", BigInteger),  # the operation whose inverse it is
 )
 Index("ix_profile_ops_customer_id", profile_ops.c.customer, profile_ops.c.id)
 
@@ -140,6 +160,7 @@ letta_conversations = Table(
     Column("conversation_id", String(80)),  # None: to be looked up by its title, else created
     Column("mode", String(10), nullable=False),  # sync.states.Mode
     Column("mirrored_seq", Integer, nullable=False, server_default="0"),  # all rows up to it are confirmed
+    Column("failures", Integer, nullable=False, server_default="0"),  # how many of its conversations did not match
     Column("last_error", Text, nullable=False, server_default=""),
 )
 
@@ -156,3 +177,41 @@ letta_batches = Table(
     Column("absent_ms", BigInteger),  # since when look-ups say that it is not there; None: they have not
 )
 Index("ix_letta_batches_call_id_state", letta_batches.c.call_id, letta_batches.c.state)
+
+# What does not go to Letta until a person decides.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("call_id", String(40), ForeignKey("calls.id"), primary_key=True),
+    Column("seq", Integer, primary_key=True),  # the turn; 0: the whole call
+    Column("state", String(10), nullable=False),  # sync.states.LetterState
+    Column("why", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),  # when it came into this state
+)
+
+# How the mirroring is getting on, for those who look: `letta`, and each customer who cannot be mirrored now.
+sync_status = Table(
+    "sync_status",
+    metadata,
+    Column("name", String(250), primary_key=True),  # `letta` or `customer:<key>`
+    Column("state", String(10), nullable=False),  # sync.states.Outage
+    Column("why", Text, nullable=False, server_default=""),
+    Column("since_ms", BigInteger, nullable=False),  # when this state began
+    Column("at_ms", BigInteger, nullable=False),  # when a syncer last said so
+)
+
+# Who was forgotten, by hash: what is older than the generation and turns up later is deleted.
+forgotten = Table(
+    "forgotten",
+    metadata,
+    Column("customer", String(16), primary_key=True),  # identity.hashed of the key
+    Column("generation", Integer, nullable=False),  # the next call of this customer has it
+    Column("letta", String(10), nullable=False),  # forget.InLetta
+    Column("to_do", Text, nullable=False, server_default=""),  # JSON of what a crash would leave undone; "" when done
+    Column("empty_ms", BigInteger),  # since when Letta lists no agent; None: it does, or nobody has looked
+    Column("checked_ms", BigInteger, nullable=False, server_default="0"),  # when Letta was last asked
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+# Calls of customers who were forgotten: what turns up of them later is not kept.
+forgotten_calls = Table("forgotten_calls", metadata, Column("call_id", String(40), primary_key=True))

@@ -1,0 +1,172 @@
+"""Turns that the store would not take: one file a call, one JSON object a line, fsynced, replayed under the same keys.
+
+Several may work on one file at once (the job that writes it, its successor, the syncer): what was replayed is cut away
+only as far as it was read. Not here: when a turn goes here (recorder.py).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+
+from voicectl.memory.calls import Call, is_forgotten
+from voicectl.memory.store.engine import Store
+from voicectl.memory.store.schema import calls
+from voicectl.memory.turns import Role, Turn, write_turn
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A turn in a journal."""
+
+    fence: int  # of the job that wrote it
+    turn: Turn
+
+
+class Journal:
+    """Turns of one call that the store would not take.
+
+    Args:
+        path: The file; it exists only while it holds turns.
+        fence: Of the job that appends.
+    """
+
+    def __init__(self, path: Path, fence: int = 0) -> None:
+        self._path = path
+        self._fence = fence
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there are turns to replay."""
+        return self._path.exists()
+
+    def append(self, new: list[Turn]) -> None:
+        """Add turns; durable on return.
+
+        Raises:
+            OSError: The disk did not take them.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lines = "".join(json.dumps({"fence": self._fence, **asdict(turn)}) + "\n" for turn in new).encode()
+        with self._locked(os.O_CREAT) as fd:
+            size = os.fstat(fd).st_size
+            if size and os.pread(fd, 1, size - 1) != b"\n":
+                lines = b"\n" + lines  # a line that a crash cut short must not swallow the next one
+            os.lseek(fd, 0, os.SEEK_END)
+            _write(fd, lines)
+            os.fsync(fd)
+        if not size:
+            self._sync_folder()
+
+    def read(self) -> list[Turn]:
+        """The turns in order. A last line cut short by a crash was never durable and is left out."""
+        return [entry.turn for entry in self.entries()[0]]
+
+    def entries(self) -> tuple[list[Entry], bytes]:
+        """The turns in order with who wrote them, and the bytes that held them, for `clear`."""
+        try:
+            raw = self._path.read_bytes()
+        except (FileNotFoundError, NotADirectoryError):
+            return [], b""
+        found: list[Entry] = []
+        for line in raw.split(b"\n")[:-1]:
+            try:
+                values = json.loads(line)
+                fence = int(values.pop("fence", 0))
+                found.append(Entry(fence, Turn(**{**values, "role": Role(values["role"])})))
+            except (ValueError, TypeError, KeyError):
+                if line:
+                    log.warning("a line of a journal is not whole", extra={"journal": self._path.name})
+        return found, raw
+
+    def clear(self, replayed: bytes) -> None:
+        """Forget what was read as these bytes: the store has it. What was added since stays."""
+        if not replayed:
+            return
+        try:
+            with self._locked(0) as fd:
+                there = os.pread(fd, os.fstat(fd).st_size, 0)
+                if not there.startswith(replayed):
+                    return  # somebody else replayed it and a new one was begun
+                if len(there) == len(replayed):
+                    self._path.unlink()
+                    return
+                draft = self._path.with_suffix(f".{os.getpid()}.draft")
+                with draft.open("wb") as f:
+                    f.write(there[len(replayed) :])
+                    f.flush()
+                    os.fsync(f.fileno())
+                draft.replace(self._path)
+        except FileNotFoundError:
+            return
+
+    @contextmanager
+    def _locked(self, flags: int) -> Iterator[int]:
+        """The file, locked; never one that was replaced while we waited for the lock."""
+        while True:
+            fd = os.open(self._path, os.O_RDWR | flags, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                if self._is(fd):
+                    yield fd
+                    return
+            finally:
+                os.close(fd)
+
+    def _is(self, fd: int) -> bool:
+        try:
+            there = self._path.stat()
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (os.fstat(fd).st_dev, os.fstat(fd).st_ino)
+
+    def _sync_folder(self) -> None:
+        """Make the new name itself survive a power cut."""
+        folder = os.open(self._path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _write(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def replay_left_journals(store: Store, journal_dir: Path) -> int:
+    """Write the journals of calls whose job is gone; returns how many turns were written.
+
+    Safe beside a job that still uses its journal. A turn is written under the fence of the job that said it: of a call
+    that another job has by now, or that has ended, it goes to the refused ones.
+
+    Raises:
+        StoreUnavailable: The store does not answer; the journals stay.
+    """
+    written = 0
+    for path in sorted(journal_dir.glob("*.jsonl")):
+        journal = Journal(path)
+        found, raw = journal.entries()
+        with store.write() as connection:
+            row = connection.execute(select(calls).where(calls.c.id == path.stem)).first()
+            if row is None and is_forgotten(connection, path.stem):
+                journal.clear(raw)
+                continue
+            if row is None:
+                log.warning("a journal belongs to no call", extra={"journal": path.name})
+                continue
+            for entry in found:
+                call = Call(row.id, row.customer, row.generation, row.room, row.desk, entry.fence or int(row.fence))
+                written += write_turn(connection, call, entry.turn)
+        journal.clear(raw)
+    return written
