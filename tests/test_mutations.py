@@ -34,7 +34,7 @@ MUTATIONS = [
     Mutation(
         "turns are fenced",
         "voicectl/memory/turns.py",
-        "calls.c.fence == call.fence, ",
+        'calls.c.fence == bindparam("held"), ',
         "",
         "tests/memory/test_recorder.py -k fenced_out",
     ),

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from voicectl.memory.calls import Call, CallState, is_forgotten, now_ms
 from voicectl.memory.identity import clean
@@ -43,6 +43,15 @@ class Turn:
     progress: str = ""  # JSON of the call's state after this turn, committed with it; "" leaves it
 
 
+# Built once: building and hashing them for each turn took 0.5 of its 0.6 ms of processor time, and while the writer's
+# thread computes, Python's lock is not with the reply.
+_FIND = select(turns.c.seq).where(turns.c.call_id == bindparam("call"), turns.c.item_id == bindparam("item"))
+_MINE = (calls.c.id == bindparam("call"), calls.c.fence == bindparam("held"), calls.c.state != CallState.ENDED)
+_COUNT = update(calls).where(*_MINE).values(last_seq=calls.c.last_seq + 1).returning(calls.c.last_seq)
+_COUNT_WITH_STATE = _COUNT.values(progress=bindparam("state_now"))
+_INSERT = insert(turns)
+
+
 def write_turn(connection: Connection, call: Call, turn: Turn) -> bool:
     """Write one turn under its own key inside a transaction; a turn that is there already stays as it is.
 
@@ -50,18 +59,13 @@ def write_turn(connection: Connection, call: Call, turn: Turn) -> bool:
         False when the call is another's or over; the turn is then among the refused ones, once.
     """
     item_id = row_id(turn.item_id)
-    same = (turns.c.call_id == call.id) & (turns.c.item_id == item_id)
-    if connection.execute(select(turns.c.seq).where(same)).first() is not None:
+    if connection.execute(_FIND, {"call": call.id, "item": item_id}).first() is not None:
         return True
-    values: dict[str, object] = {"last_seq": calls.c.last_seq + 1}
+    held = {"call": call.id, "held": call.fence}
     if turn.progress:
-        values["progress"] = clean(turn.progress)
-    seq = connection.execute(
-        update(calls)
-        .where(calls.c.id == call.id, calls.c.fence == call.fence, calls.c.state != CallState.ENDED)
-        .values(**values)
-        .returning(calls.c.last_seq)
-    ).scalar()
+        seq = connection.execute(_COUNT_WITH_STATE, {**held, "state_now": clean(turn.progress)}).scalar()
+    else:
+        seq = connection.execute(_COUNT, held).scalar()
     at_ms = min(max(turn.at_ms, 0), MAX_MS) or now_ms()
     said = {"call_id": call.id, "item_id": item_id, "role": turn.role, "text": clean(turn.text), "at_ms": at_ms}
     if seq is None and is_forgotten(connection, call.id):
@@ -73,7 +77,7 @@ def write_turn(connection: Connection, call: Call, turn: Turn) -> bool:
             connection.execute(insert(refused_turns).values(**said, fence=call.fence, why=why))
         return False
     agent = clean(turn.agent)[:MAX_AGENT]
-    connection.execute(insert(turns).values(**said, seq=seq, interrupted=int(turn.interrupted), agent=agent))
+    connection.execute(_INSERT, {**said, "seq": seq, "interrupted": int(turn.interrupted), "agent": agent})
     return True
 
 
