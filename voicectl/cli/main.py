@@ -6,6 +6,7 @@ Commands are one module each under commands/; heavy imports are inside them, so 
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
@@ -23,6 +24,7 @@ from voicectl.cli.commands import (
     restart,
     run,
     status,
+    sync,
     uninstall,
     up,
 )
@@ -38,6 +40,7 @@ app = typer.Typer(
 for command in (up.up, down.down, restart.restart, status.status, logs.logs, doctor.doctor, call.call, demo.demo):
     app.command()(command)
 app.add_typer(memory.app, name="memory")
+app.add_typer(sync.app, name="sync")
 app.add_typer(models.app, name="models")
 app.add_typer(desks.app, name="desks")
 app.add_typer(config.app, name="config")
@@ -51,6 +54,11 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # `voicectl logs | head`: nobody reads any more. Closing standard output would fail once again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except Exception as e:
         answer = explained(e)
         if answer is None:

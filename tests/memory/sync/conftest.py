@@ -11,7 +11,7 @@ from voicectl.memory.backends.letta import LettaBackend
 from voicectl.memory.calls import Call, now_ms, open_call
 from voicectl.memory.recorder import Role, Turn, write_turn
 from voicectl.memory.store.engine import Store
-from voicectl.memory.sync.mirror import Tools
+from voicectl.memory.sync.tools import Tools
 
 CUSTOMER = "user:42"
 
@@ -37,7 +37,7 @@ def letta() -> Iterator[LettaStub]:
 
 @pytest.fixture
 def backend(letta: LettaStub) -> Iterator[LettaBackend]:
-    made = LettaBackend(letta.url, "key", "http://127.0.0.1:1/v1", write_s=0.3)
+    made = LettaBackend(letta.url, "key", "http://127.0.0.1:1/v1", write_s=1.5)
     yield made
     made.close()
 

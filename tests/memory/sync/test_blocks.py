@@ -15,8 +15,9 @@ from voicectl.memory.profile import BLOCK_LIMIT, Block, Origin, Source
 from voicectl.memory.store.engine import Store
 from voicectl.memory.sync import ledger_agents
 from voicectl.memory.sync.blocks import sync_blocks
-from voicectl.memory.sync.mirror import Tools, sync_turns
+from voicectl.memory.sync.mirror import sync_turns
 from voicectl.memory.sync.states import Point
+from voicectl.memory.sync.tools import Tools
 
 pytestmark = pytest.mark.unit
 

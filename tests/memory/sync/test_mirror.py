@@ -16,8 +16,10 @@ from voicectl.memory.errors import FencedOut
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, letta_batches, letta_conversations
 from voicectl.memory.sync import ledger, ledger_agents
-from voicectl.memory.sync.mirror import ABSENCE_S, APPEND_S, BATCH_TURNS, Later, Tools, sync_turns
+from voicectl.memory.sync.mirror import BATCH_TURNS, sync_turns
 from voicectl.memory.sync.states import BatchState, MirrorState, Point
+from voicectl.memory.sync.tools import ABSENCE_S, APPEND_S, Later, Tools
+from voicectl.memory.sync.transcript import messages
 
 pytestmark = pytest.mark.unit
 
@@ -215,3 +217,83 @@ def test_an_agent_is_found_again_by_its_tag(tools: Tools, letta: LettaStub, stor
 
     assert len(letta.agents) == 1
     assert len(letta.conversations) == 1
+
+
+def test_a_run_that_never_ends_cannot_put_its_turns_beside_those_that_were_sent_again(
+    tools: Tools, letta: LettaStub, store: Store, call: Call, clock: Clock
+) -> None:
+    say(store, call, "hello", "hi")
+    letta.behaviours = ["500, nothing stored"]
+    with pytest.raises(Later):
+        sync_turns(tools, CUSTOMER)
+    old = next(iter(letta.conversations))
+    letta.ghosts = [old]
+
+    until_done(tools, clock)
+
+    assert old not in letta.conversations
+    assert letta.markers() == [f"{call.id}#1", f"{call.id}#2"]
+    with store.read() as connection:
+        row = connection.execute(select(letta_conversations.c.attempt, letta_conversations.c.failures)).one()
+    assert tuple(row) == (2, 0)
+
+
+def test_a_syncer_that_stood_still_before_its_request_does_not_send_it(
+    tools: Tools, letta: LettaStub, store: Store, call: Call, clock: Clock
+) -> None:
+    say(store, call, "hello")
+
+    def freeze(point: Point) -> None:
+        if point == Point.INTENT_COMMITTED:
+            clock.ahead_s += 60
+
+    with pytest.raises(Later, match="stood still"):
+        sync_turns(replace(tools, signal=freeze), CUSTOMER)
+
+    assert letta.appends == 0
+    assert sync_turns(tools, CUSTOMER) == 1
+
+
+def test_turns_that_a_frozen_syncer_sent_beside_its_successors_are_found_and_put_right(
+    tools: Tools, letta: LettaStub, store: Store, call: Call, clock: Clock
+) -> None:
+    say(store, call, "hello", "hi")
+    finish(store, call, "done")
+
+    def meanwhile(point: Point) -> None:
+        """The request was under way while somebody else settled it as absent, sent it, and completed the call."""
+        if point == Point.POSTED:
+            with store.write() as connection:
+                connection.execute(letta_batches.update().values(state=BatchState.ABSENT))
+            rows, letta.rows = letta.rows, []
+            until_done(replace(tools, signal=lambda _: None), clock)
+            assert state_of(store, call) == MirrorState.DONE
+            letta.rows += rows
+
+    with pytest.raises(Later, match="another syncer"):
+        sync_turns(replace(tools, signal=meanwhile), CUSTOMER)
+    until_done(tools, clock)
+
+    assert letta.markers() == [f"{call.id}#1", f"{call.id}#2"]
+    assert len(letta.conversations) == 1
+    assert state_of(store, call) == MirrorState.DONE
+
+
+def test_a_run_that_ends_between_two_questions_is_seen_before_anything_is_sent_again(
+    tools: Tools, letta: LettaStub, backend: LettaBackend, store: Store, call: Call, clock: Clock
+) -> None:
+    say(store, call, "hello", "hi")
+    letta.behaviours = ["500, nothing stored"]
+    with pytest.raises(Later):
+        sync_turns(tools, CUSTOMER)
+    conversation = next(iter(letta.conversations))
+
+    def ends_now(_: str) -> bool:
+        if not letta.rows:
+            backend.append_turns(conversation, messages(call.id, ledger.rows(store, call.id)))
+        return False
+
+    tools.backend.busy = ends_now  # type: ignore[method-assign]
+    until_done(tools, clock)
+
+    assert letta.markers() == [f"{call.id}#1", f"{call.id}#2"]

@@ -17,6 +17,7 @@ from tests.memory.sync.conftest import CUSTOMER, say
 from tests.support.letta_stub import LettaStub
 from tests.support.waiting import wait_for
 from voicectl.memory import profile, syncer
+from voicectl.memory.backends import Rejected
 from voicectl.memory.backends.letta import LettaBackend
 from voicectl.memory.calls import Call, finish, open_call
 from voicectl.memory.config import MemorySettings, load
@@ -24,7 +25,11 @@ from voicectl.memory.errors import SettingError
 from voicectl.memory.profile import Origin, Source
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import open_leases
+from voicectl.memory.sync.figures import sync_figures
 from voicectl.memory.sync.link import letta_link
+from voicectl.memory.sync.mirror import BATCH_TURNS
+from voicectl.memory.sync.states import Outage, Point
+from voicectl.memory.sync.tools import Tools
 from voicectl.memory.syncer import Syncer
 
 pytestmark = pytest.mark.unit
@@ -60,6 +65,127 @@ def test_two_syncers_side_by_side_send_each_turn_once(
 
     for call in begun:
         assert [m for m in letta.markers() if m.startswith(call.id)] == [f"{call.id}#{n}" for n in (1, 2, 3)]
+
+
+def test_customers_that_fail_do_not_hold_up_the_others_and_are_named(
+    store: Store, settings: MemorySettings, letta: LettaStub, backend: LettaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick = {f"user:sick {n}" for n in range(syncer.AT_ONCE * 2)}
+    whole = syncer.sync_turns
+
+    def sync_turns(tools: Tools, customer: str) -> int:
+        if customer in sick:
+            raise Rejected("create agent", "HTTP 400")
+        return whole(tools, customer)
+
+    monkeypatch.setattr(syncer, "sync_turns", sync_turns)
+    for customer in [*sorted(sick), "user:well"]:
+        say(store, open_call(store, customer=customer, room=customer, desk="assistant", fence=1), "hello")
+
+    with running(store, settings, backend):
+        wait_for(lambda: "" if letta.rows else "the well one waits behind the sick ones", 20)
+        wait_for(lambda: "" if set(sync_figures(store).failing) == sick else "not all are named", 20)
+        sick.clear()
+        wait_for(lambda: ", ".join(sync_figures(store).failing), 40)
+
+    assert sync_figures(store).backlog == 0
+
+
+def test_an_outage_is_told_with_its_reason_and_over_when_letta_is_back(
+    store: Store, settings: MemorySettings, letta: LettaStub, backend: LettaBackend, call: Call
+) -> None:
+    letta.down = True
+    say(store, call, "hello")
+
+    with running(store, settings, backend):
+        wait_for(lambda: "" if sync_figures(store).outage == Outage.DOWN else "not told", 10)
+        assert "HTTP 500" in sync_figures(store).why
+        letta.down = False
+        wait_for(lambda: "" if sync_figures(store).outage == Outage.UP else "still down", 30)
+        wait_for(lambda: "" if letta.rows else "nothing sent", 10)
+
+    assert sync_figures(store).lag_ms == 0
+
+
+SYNCER = """
+import sys
+from voicectl.memory import config, syncer
+syncer.DRAIN_S, syncer.POLL_S = float(sys.argv[1]), 0.1
+print("ready", flush=True)
+syncer.run(config.load(config.MemorySettings))
+"""
+
+
+@contextmanager
+def process(settings: MemorySettings, letta: LettaStub, drain_s: float = 12.0) -> Iterator[subprocess.Popen[bytes]]:
+    env = {**os.environ, "VOICE_HOME": str(settings.home), "LETTA_BASE_URL": letta.url}
+    started = subprocess.Popen(
+        [sys.executable, "-c", SYNCER, str(drain_s)], env=env, cwd=Path.cwd(), stdout=subprocess.PIPE
+    )
+    try:
+        assert started.stdout is not None
+        started.stdout.readline()
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+        assert started.stdout is not None
+        started.stdout.close()
+
+
+@pytest.mark.process
+def test_two_syncer_processes_share_the_work_and_one_that_dies_leaves_it_to_the_other(
+    store: Store, settings: MemorySettings, letta: LettaStub
+) -> None:
+    begun = [open_call(store, customer=f"user:{n}", room=f"room-{n}", desk="assistant", fence=1) for n in range(6)]
+
+    with process(settings, letta) as first, process(settings, letta):
+        for word in ("one", "two"):
+            for call in begun:
+                say(store, call, word)
+        wait_for(lambda: "" if letta.rows else "nothing yet", 30)
+        first.kill()
+        for call in begun:
+            say(store, call, "three")
+            finish(store, call, "done")
+        wanted = sorted(f"{call.id}#{n}" for call in begun for n in (1, 2, 3))
+        wait_for(lambda: "" if sorted(letta.markers()) == wanted else f"{len(letta.markers())} of 18", 60)
+
+    assert [m for m in letta.markers() if m.startswith(begun[0].id)] == [f"{begun[0].id}#{n}" for n in (1, 2, 3)]
+
+
+@pytest.mark.process
+def test_a_request_that_hangs_does_not_keep_a_syncer_that_is_told_to_end(
+    store: Store, settings: MemorySettings, letta: LettaStub, call: Call
+) -> None:
+    letta.behaviours = ["store, then silence"]
+    say(store, call, "hello")
+
+    with process(settings, letta, drain_s=0.5) as started:
+        wait_for(lambda: "" if letta.rows else "not sent yet", 30)
+        started.send_signal(signal.SIGTERM)
+
+        assert started.wait(8) == 0  # the request itself is given up after 10 s
+
+
+def test_a_syncer_that_is_told_to_end_begins_no_further_request(
+    store: Store, settings: MemorySettings, letta: LettaStub, backend: LettaBackend, call: Call
+) -> None:
+    say(store, call, *[f"turn {n}" for n in range(BATCH_TURNS * 3)])
+    stopped: list[Point] = []
+
+    def stop(point: Point) -> None:
+        if point == Point.POSTED:
+            made.stop()
+            stopped.append(point)
+
+    leases = open_leases(settings)
+    made = Syncer(store, leases, backend, signal=stop)
+    made.run()
+    leases.close()
+
+    assert (letta.appends, stopped) == (1, [Point.POSTED])
+    assert sync_figures(store).backlog == BATCH_TURNS * 2
 
 
 def test_an_edit_in_letta_is_known_within_seconds_while_the_customer_is_on_a_call(

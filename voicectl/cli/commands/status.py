@@ -14,13 +14,14 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON docume
     from voicectl.cli import out
     from voicectl.cli.errors import NotRunning
     from voicectl.cli.system.converge import home_of_settings
-    from voicectl.cli.system.survey import survey
+    from voicectl.cli.system.survey import mirroring, survey
     from voicectl.voice.build import build_id
 
     home = home_of_settings()
     seen = survey(home)
     if as_json:
-        out.document({"home": str(home.root), "build": build_id(), "ready": seen.ready, "processes": seen.rows})
+        whole = {"home": str(home.root), "build": build_id(), "ready": seen.ready, "processes": seen.rows}
+        out.document({**whole, "memory": mirroring()})
     elif seen.rows:
         out.table(seen.rows, COLUMNS)
         if any(r["build"] not in (None, "", build_id()) for r in seen.rows):

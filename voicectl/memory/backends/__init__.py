@@ -35,6 +35,20 @@ class Ambiguous(BackendFault):
     """A write was sent and its end is not known: it may have been done, or may yet be. Look before repeating it."""
 
 
+class Failed(Ambiguous):
+    """The backend says that the write failed, so that it is over; whether anything of it is there, only a look proves.
+
+    Letta says so of its own trouble and of a turn it cannot take alike.
+    """
+
+
+class ModelFault(Failed):
+    """The backend answers; the model behind it does not: refused key, rate limit, silence. Not the turn's fault.
+
+    Letta takes a write back that ended so (letta.md 8), but only a look proves it.
+    """
+
+
 class Rejected(BackendFault):
     """The request itself was not accepted; repeating it will not help."""
 
@@ -137,11 +151,17 @@ class Backend(Protocol):
     def ensure_agent(self, spec: AgentSpec) -> Agent:
         """Find the customer's agent or create it, with all its blocks; empty extras are deleted."""
 
+    def agents(self, customer: str) -> list[str]:
+        """Ids of all agents of a customer, by the hash of the key; more than one is a fault somebody made."""
+
     def describe(self, agent_id: str, description: str) -> None:
         """Bring the agent's description and model up to date."""
 
     def ensure_conversation(self, agent_id: str, key: str, title: str) -> str:
         """Find the conversation of a call by its key, or create it; returns its id."""
+
+    def conversations(self, agent_id: str) -> dict[str, str]:
+        """All conversations of an agent: id and title; those of calls begin with the key."""
 
     def drop_conversation(self, conversation_id: str) -> None:
         """Delete a conversation; one that is not there is fine."""
@@ -151,6 +171,9 @@ class Backend(Protocol):
 
     def has_marker(self, conversation_id: str, marker: str) -> bool:
         """Whether the turn with this marker is among the latest of the conversation, shown there or not."""
+
+    def busy(self, conversation_id: str) -> bool:
+        """Whether a request to the conversation may still be under way there, or was when the server died."""
 
     def list_turns(self, conversation_id: str) -> list[Message]:
         """All rows of a conversation in order. One that is not ours has no marker, one not shown another role."""
@@ -172,9 +195,11 @@ __all__ = [
     "Backend",
     "BackendFault",
     "BackendUnavailable",
+    "Failed",
     "Health",
     "LlmEndpoint",
     "Message",
+    "ModelFault",
     "NotThere",
     "Rejected",
 ]

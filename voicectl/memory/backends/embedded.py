@@ -43,12 +43,23 @@ class EmbeddedBackend:
         """The customer, who exists."""
         return Agent(spec.customer, False, {label: f"{spec.customer}/{label}" for label in spec.blocks})
 
+    def agents(self, customer: str) -> list[str]:
+        """The customer."""
+        return [customer]
+
     def describe(self, agent_id: str, description: str) -> None:
         """Nothing: a description is made of the profile when somebody looks."""
 
     def ensure_conversation(self, agent_id: str, key: str, title: str) -> str:
         """The call."""
         return key.split("/")[0]
+
+    def conversations(self, agent_id: str) -> dict[str, str]:
+        """The customer's calls."""
+        customer = self._customer(agent_id)
+        with self._store.read() as connection:
+            ids = connection.execute(select(calls.c.id).where(calls.c.customer == customer)).scalars().all()
+        return {call_id: f"{call_id} · " for call_id in ids}
 
     def drop_conversation(self, conversation_id: str) -> None:
         """Nothing: the store is the truth."""
@@ -59,16 +70,28 @@ class EmbeddedBackend:
         Raises:
             NotThere: There is no such call.
         """
+        self._call(conversation_id)
+
+    def _call(self, conversation_id: str) -> None:
         with self._store.read() as connection:
             if connection.execute(select(calls.c.id).where(calls.c.id == conversation_id)).first() is None:
-                raise NotThere("append turns", f"no call {conversation_id}")
+                raise NotThere("read call", f"no call {conversation_id}")
 
     def has_marker(self, conversation_id: str, marker: str) -> bool:
         """Whether the store has the turn."""
         return any(m.marker == marker for m in self.list_turns(conversation_id))
 
+    def busy(self, conversation_id: str) -> bool:
+        """Never: the store answers when it is done."""
+        return False
+
     def list_turns(self, conversation_id: str) -> list[Message]:
-        """The call's turns."""
+        """The call's turns.
+
+        Raises:
+            NotThere: There is no such call.
+        """
+        self._call(conversation_id)
         return messages(conversation_id, ledger.rows(self._store, conversation_id))
 
     def get_blocks(self, block_ids: Mapping[str, str]) -> dict[str, str]:

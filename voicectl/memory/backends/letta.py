@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -26,12 +27,17 @@ from voicectl.memory.backends import (
     Ambiguous,
     BackendFault,
     BackendUnavailable,
+    Failed,
     Health,
     LlmEndpoint,
     Message,
+    ModelFault,
     NotThere,
     Rejected,
 )
+from voicectl.memory.backends.letta_models import register
+from voicectl.memory.backends.letta_rows import generation_of, message_of
+from voicectl.memory.backends.letta_texts import DESCRIPTIONS, SYSTEM
 
 log = logging.getLogger(__name__)
 
@@ -45,19 +51,6 @@ NULL_HANDLE = f"openai-proxy/{null_model.MODEL}"
 TOOLS = ["memory_insert", "memory_replace", "memory_rethink"]  # `memory` can create blocks, so it is left out
 APP_TAG = "app:voicectl"
 VERSIONS = "0.16."
-UNLISTED = "unlisted"
-ROLES = {"user_message": "user", "assistant_message": "assistant"}
-
-DESCRIPTIONS = {
-    "profile": "What we know about the customer: `name:`, `language:`, then one fact a line.",
-    "last_call": "What the last call was about and what was promised. One point a line.",
-    "operator_notes": "Notes by the team, one a line. The agent reads them and cannot change them.",
-}
-SYSTEM = (
-    "You keep the memory of one customer of a voice service. The conversations hold what was said in their calls. "
-    "The person who writes to you here is an operator of the service, not the customer. Answer from the memory blocks "
-    "and the conversations; when the operator asks for a correction, change the memory blocks, one fact a line."
-)
 
 
 class LettaBackend:
@@ -152,22 +145,8 @@ class LettaBackend:
         return str(chosen["handle"])
 
     def _provider(self, name: str, url: str, key: str) -> bool:
-        """Register a model server with Letta, at its present address. Whether Letta could list its models now."""
-        with _reading(f"provider {name}"):
-            present: Any = self._client.get("/v1/providers/", cast_to=object, options={"params": {"name": name}})
-        with _writing(f"provider {name}"):
-            body: dict[str, object] = {"api_key": key, "base_url": url}
-            if not present:
-                body |= {"name": name, "provider_type": "openai"}
-                options: Any = {"timeout": self._write_s}
-                made: Any = self._client.post("/v1/providers/", body=body, cast_to=object, options=options)
-                before, provider_id = None, made["id"]
-            else:
-                before, provider_id = present[0].get("last_synced"), present[0]["id"]
-                self._client.patch(f"/v1/providers/{provider_id}", body=body, cast_to=object)
-            path = f"/v1/providers/{provider_id}/refresh"
-            after: Any = self._client.patch(path, cast_to=object, options={"timeout": self._write_s})
-        return bool(after.get("last_synced") and after["last_synced"] != before)
+        with _reading(f"provider {name}"):  # registering twice is the same as once, so its end need not be known
+            return register(self._client, name, url, key, self._write_s)
 
     def ensure_agent(self, spec: AgentSpec) -> Agent:
         """By tag; a creation whose answer is lost is found by the next look, and empty extras are deleted."""
@@ -212,11 +191,14 @@ class LettaBackend:
             self._client.agents.blocks.attach(str(block.id), agent_id=agent_id)
         return str(block.id)
 
+    def agents(self, customer: str) -> list[str]:
+        """By tag, of all generations."""
+        return [str(a["id"]) for a in self._agents([APP_TAG, f"cust:{customer}"])]
+
     def _agents(self, tags: Sequence[str]) -> list[Any]:
         """Agents with all these tags, oldest first."""
-        query = {"tags": list(tags), "match_all_tags": True, "include": ["agent.blocks", "agent.tags"], "limit": PAGE}
-        with _reading("list agents"):
-            found: Any = self._client.get("/v1/agents/", cast_to=object, options={"params": query})
+        query = {"tags": list(tags), "match_all_tags": True, "include": ["agent.blocks", "agent.tags"]}
+        found = self._all("/v1/agents/", query)
         return sorted(found, key=lambda a: (a.get("created_at") or "", a["id"]))
 
     def _delete_if_empty(self, agent: Any) -> None:
@@ -226,10 +208,27 @@ class LettaBackend:
             self._delete_agent(agent)
 
     def _delete_agent(self, agent: Any) -> None:
-        with _writing("delete agent"):
-            self._client.agents.delete(agent["id"], timeout=self._write_s)
-            for block in agent["blocks"]:  # deleting an agent leaves its blocks behind (letta.md 10)
-                self._client.blocks.delete(block["id"], timeout=self._write_s)
+        agents, blocks = self._client.agents, self._client.blocks
+        # Deleting an agent leaves its blocks behind (letta.md 10), and only the agent knows them: they go first.
+        for block in agent["blocks"]:
+            block_id = block["id"]
+            self._delete("block", partial(blocks.delete, block_id), partial(blocks.retrieve, block_id))
+        self._delete("agent", lambda: agents.delete(agent["id"]), lambda: agents.retrieve(agent["id"]))
+
+    def _delete(self, what: str, delete: Callable[[], object], look: Callable[[], object]) -> None:
+        """Delete a thing; of two who do so at once one gets a 400, and both are content if it is gone."""
+        try:
+            with _writing(f"delete {what}"):
+                delete()
+        except NotThere:
+            return
+        except BackendFault:
+            try:
+                with _reading(f"read {what}"):
+                    look()
+            except NotThere:
+                return
+            raise
 
     def describe(self, agent_id: str, description: str) -> None:
         """Description and model in one request."""
@@ -246,6 +245,14 @@ class LettaBackend:
             return mine[0][1]
         with _writing("create conversation"):
             return self._client.conversations.create(agent_id=agent_id, summary=head + title, timeout=self._write_s).id
+
+    def conversations(self, agent_id: str) -> dict[str, str]:
+        """By the agent's id; those somebody began in ADE are among them."""
+        found = self._all("/v1/conversations/", {"agent_id": agent_id})
+        if not found:  # of an agent that does not exist the list is empty too
+            with _reading("read agent"):
+                self._client.agents.retrieve(agent_id)
+        return {str(c["id"]): str(c.get("summary") or "") for c in found}
 
     def drop_conversation(self, conversation_id: str) -> None:
         """Letta hides it; its rows go with the agent."""
@@ -288,12 +295,19 @@ class LettaBackend:
         items = self._page(path, {"conversation_id": conversation_id, "order": "desc"})
         return any(item.get("sender_id") == marker for item in items)
 
+    def busy(self, conversation_id: str) -> bool:
+        """By its runs: their turns show only at their end, and those of a killed server stay active for ever."""
+        query = {"conversation_id": conversation_id, "active": True, "limit": 1}
+        with _reading("list runs"):
+            runs: Any = self._client.get("/v1/runs/", cast_to=object, options={"params": query})
+        return bool(runs)
+
     def list_turns(self, conversation_id: str) -> list[Message]:
         """All rows there are, oldest first; one that the conversation does not show has the role UNLISTED."""
         shown = {item["id"] for item in self._all(f"/v1/conversations/{conversation_id}/messages", {})}
         path = f"/v1/agents/{self._agent_of(conversation_id)}/messages"
         items = self._all(path, {"conversation_id": conversation_id})
-        return [_message(item, item["id"] in shown) for item in items if item["message_type"] != "system_message"]
+        return [message_of(item, item["id"] in shown) for item in items if item["message_type"] != "system_message"]
 
     def _agent_of(self, conversation_id: str) -> str:
         if conversation_id not in self._agents_of:
@@ -313,7 +327,7 @@ class LettaBackend:
             after = {"after": items[-1]["id"]}
 
     def _page(self, path: str, query: Mapping[str, object]) -> list[Any]:
-        with _reading("list turns"):
+        with _reading(f"list {path.split('/')[2]}"):
             items: Any = self._client.get(path, cast_to=object, options={"params": {**query, "limit": PAGE}})
         return list(items)
 
@@ -334,25 +348,13 @@ class LettaBackend:
             found = [
                 a
                 for a in self._agents([APP_TAG, f"cust:{customer}"])
-                if before_generation is None or _generation(a) < before_generation
+                if before_generation is None or generation_of(a) < before_generation
             ]
             if not found:
                 return gone
             for agent in found:
                 self._delete_agent(agent)
                 gone += 1
-
-
-def _generation(agent: Any) -> int:
-    return next((int(t[4:]) for t in agent.get("tags") or [] if t.startswith("gen:") and t[4:].isdigit()), 0)
-
-
-def _message(item: Any, shown: bool) -> Message:
-    content = item.get("content")
-    if isinstance(content, list):
-        content = "\n".join(str(part.get("text", "")) for part in content)
-    role = ROLES.get(item["message_type"], item["message_type"]) if shown else UNLISTED
-    return Message(item.get("sender_id") or "", role, str(content or ""))
 
 
 @contextmanager
@@ -367,10 +369,27 @@ def _reading(what: str) -> Iterator[None]:
 
 
 @contextmanager
+def _models_apart(what: str) -> Iterator[None]:
+    """Letta hands its model's 401, 429 and the like on as its own; only the type in the body tells (letta.md 8)."""
+    try:
+        yield
+    except letta_client.APIStatusError as e:
+        body = e.body if isinstance(e.body, dict) else {}
+        error = body.get("error")
+        kind = str((error.get("type") if isinstance(error, dict) else None) or body.get("error_type") or "")
+        if kind.startswith("llm_"):
+            raise ModelFault(what, f"the model behind Letta: {kind}") from e
+        if e.status_code == 200:  # an error inside a stream that had begun
+            raise Failed(what, kind or "an error without a name") from e
+        raise
+
+
+@contextmanager
 def _writing(what: str) -> Iterator[None]:
     """Errors of a request that changes something: may it have happened?"""
     try:
-        yield
+        with _models_apart(what):
+            yield
     except letta_client.NotFoundError as e:
         raise NotThere(what, _why(e)) from e
     except (letta_client.AuthenticationError, letta_client.PermissionDeniedError) as e:

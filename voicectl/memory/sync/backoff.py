@@ -40,15 +40,14 @@ class Backoff:
         """Whether the last try failed."""
         return self._failures > 0
 
-    def failed(self) -> None:
-        """A try failed."""
+    def failed(self, at_least_s: float = 0.0) -> None:
+        """A try failed; the next one is not before some seconds have passed."""
         longest = min(self._longest_s, self._first_s * 2**self._failures)
         self._failures = min(self._failures + 1, 20)
-        self._until = self._clock() + longest * (0.5 + self._chance() / 2)
+        self._until = self._clock() + max(at_least_s, longest * (0.5 + self._chance() / 2))
 
     def wait(self, seconds: float) -> None:
-        """Not a failure; just not before some seconds have passed."""
-        self._failures = 0
+        """Neither failure nor success; just not before some seconds have passed."""
         self._until = self._clock() + seconds
 
     def succeeded(self) -> None:

@@ -13,11 +13,12 @@ from voicectl.memory.backends import NotThere
 from voicectl.memory.errors import Refused
 from voicectl.memory.identity import hashed
 from voicectl.memory.profile import Block, Line, Origin, Source
-from voicectl.memory.sync import ledger_agents
+from voicectl.memory.sync import ledger, ledger_agents
+from voicectl.memory.sync.agents import ensure_agent, lost
 from voicectl.memory.sync.ledger_agents import BlockRow
-from voicectl.memory.sync.mirror import Tools, ensure_agent
 from voicectl.memory.sync.states import Point
 from voicectl.memory.sync.text import Edit, edits, render
+from voicectl.memory.sync.tools import Tools
 
 log = logging.getLogger(__name__)
 
@@ -34,17 +35,18 @@ def sync_blocks(tools: Tools, customer: str) -> int:
     """
     if ledger_agents.agent(tools.store, customer) is None:
         return 0
+    generation = ledger.generation(tools.store, customer)
     ensure_agent(tools, customer)
     known = ledger_agents.blocks(tools.store, customer)
     try:
         found = tools.backend.get_blocks({label: row.block_id for label, row in known.items()})
     except NotThere:
         # Never "empty": a block or the agent was deleted in Letta. It is looked up and made whole again next time.
-        ledger_agents.lose_agent(tools.store, customer)
+        lost(tools, customer)
         raise
     taken = 0
     for label, row in known.items():
-        taken += _take_edits(tools, customer, Block(label), row, found[label])
+        taken += _take_edits(tools, customer, generation, Block(label), row, found[label])
     if taken:
         tools.signal(Point.EDITS_LOGGED)
         log.info("edits came back from Letta", extra={"customer": hashed(customer), "count": taken})
@@ -56,14 +58,14 @@ def sync_blocks(tools: Tools, customer: str) -> int:
     return taken
 
 
-def _take_edits(tools: Tools, customer: str, block: Block, row: BlockRow, text: str) -> int:
+def _take_edits(tools: Tools, customer: str, generation: int, block: Block, row: BlockRow, text: str) -> int:
     if text in (row.exchanged, row.sending):
         return 0  # `sending`: our own put whose answer we did not live to see
     refused: list[str] = []
     found = edits(row.exchanged, text)
     for edit in found:
         try:
-            _take(tools, customer, block, edit)
+            _take(tools, customer, block, edit, Origin(Source.ADE, generation=generation))
         except Refused as e:
             refused.append(f"{edit.new} ({e.why})")
             log.error(
@@ -74,8 +76,7 @@ def _take_edits(tools: Tools, customer: str, block: Block, row: BlockRow, text: 
     return len(found) - len(refused)
 
 
-def _take(tools: Tools, customer: str, block: Block, edit: Edit) -> None:
-    origin = Origin(Source.ADE)
+def _take(tools: Tools, customer: str, block: Block, edit: Edit, origin: Origin) -> None:
     old = _line(profile.lines(tools.store, customer), block, edit.old)
     if edit.new is None:
         if old is not None:

@@ -9,22 +9,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
 
-from voicectl.memory.calls import CallState
+from voicectl.memory.calls import CallState, now_ms
 from voicectl.memory.recorder import Role
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import (
     calls,
     customers,
+    dead_letters,
     letta_batches,
     letta_conversations,
     turns,
 )
-from voicectl.memory.sync.states import NEXT, BatchState, MirrorState, Mode
+from voicectl.memory.sync.states import NEXT, BatchState, LetterState, MirrorState, Mode
 from voicectl.memory.sync.transcript import SPOKEN, Row
 
 _SPOKEN = [role.value for role in SPOKEN]
+_TO_DO = (MirrorState.OPEN, MirrorState.AGAIN)
+WHOLE_CALL = 0  # dead_letters.seq
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,10 @@ class CallRow:
     desk: str
     started_ms: int
     ended: bool
+    again: bool  # to be sent from the first turn, because a person asked for it
     conversation_id: str | None
-    attempt: int
+    attempt: int  # which conversation of this call; part of its title, so that an older one is not taken for it
+    failures: int  # how many of them did not match the store
     mirrored_seq: int
 
 
@@ -70,7 +75,10 @@ def customers_with_work(store: Store, limit: int) -> list[str]:
         select(calls.c.customer)
         .join(customers, and_(customers.c.key == calls.c.customer, customers.c.generation == calls.c.generation))
         .outerjoin(letta_conversations, letta_conversations.c.call_id == calls.c.id)
-        .where(calls.c.mirror == MirrorState.OPEN, or_(calls.c.state == CallState.ENDED, _new_turns()))
+        .where(
+            calls.c.mirror.in_(_TO_DO),
+            or_(calls.c.mirror == MirrorState.AGAIN, calls.c.state == CallState.ENDED, _new_turns()),
+        )
         .group_by(calls.c.customer)
         .order_by(func.min(calls.c.started_ms))
         .limit(limit)
@@ -101,12 +109,14 @@ def open_calls(store: Store, customer: str, generation: int) -> list[CallRow]:
             calls.c.desk,
             calls.c.started_ms,
             calls.c.state,
+            calls.c.mirror,
             letta_conversations.c.conversation_id,
             func.coalesce(letta_conversations.c.attempt, 1).label("attempt"),
+            func.coalesce(letta_conversations.c.failures, 0).label("failures"),
             _mirrored().label("mirrored_seq"),
         )
         .outerjoin(letta_conversations, letta_conversations.c.call_id == calls.c.id)
-        .where(calls.c.customer == customer, calls.c.generation == generation, calls.c.mirror == MirrorState.OPEN)
+        .where(calls.c.customer == customer, calls.c.generation == generation, calls.c.mirror.in_(_TO_DO))
         .order_by(calls.c.started_ms, calls.c.id)
     )
     with store.read() as connection:
@@ -117,8 +127,10 @@ def open_calls(store: Store, customer: str, generation: int) -> list[CallRow]:
             r.desk,
             int(r.started_ms),
             r.state == CallState.ENDED,
+            r.mirror == MirrorState.AGAIN,
             r.conversation_id,
             int(r.attempt),
+            int(r.failures),
             int(r.mirrored_seq),
         )
         for r in rows
@@ -160,26 +172,94 @@ def conversation(store: Store, call_id: str) -> str | None:
     return None if found is None else str(found)
 
 
-def restart_call(store: Store, call: CallRow, why: str) -> None:
-    """Give the call's conversation up: the whole call goes into a new one."""
+def conversations(store: Store, customer: str) -> dict[str, str]:
+    """The conversations that we believe to be in Letta: call and conversation id."""
+    statement = (
+        select(letta_conversations.c.call_id, letta_conversations.c.conversation_id)
+        .join(calls, calls.c.id == letta_conversations.c.call_id)
+        .join(customers, and_(customers.c.key == calls.c.customer, customers.c.generation == calls.c.generation))
+        .where(calls.c.customer == customer, letta_conversations.c.conversation_id.is_not(None))
+    )
+    with store.read() as connection:
+        return {r.call_id: r.conversation_id for r in connection.execute(statement)}
+
+
+def restart_call(store: Store, call_id: str, why: str, *, failed: bool = False, forgiven: bool = False) -> None:
+    """Give the call's conversation up: the whole call goes into a new one.
+
+    Args:
+        store: The store.
+        call_id: The call; one that a person must look at stays as it is.
+        why: What was wrong.
+        failed: It counts against the call.
+        forgiven: What counted against it until now does not any more.
+    """
     with store.write() as connection:
-        connection.execute(
-            update(letta_batches).where(letta_batches.c.call_id == call.id).values(state=BatchState.VOID)
+        again(connection, call_id, why, failed=failed, forgiven=forgiven)
+
+
+def again(connection: Connection, call_id: str, why: str = "", *, failed: bool = False, forgiven: bool = False) -> None:
+    """`restart_call` inside a transaction."""
+    mine = letta_conversations.c.call_id == call_id
+    connection.execute(update(letta_batches).where(letta_batches.c.call_id == call_id).values(state=BatchState.VOID))
+    connection.execute(
+        update(letta_conversations)
+        .where(mine)
+        .values(
+            conversation_id=None,
+            mirrored_seq=0,
+            attempt=letta_conversations.c.attempt + 1,
+            failures=0 if forgiven else letta_conversations.c.failures + int(failed),
+            last_error=why,
         )
-        connection.execute(
-            update(letta_conversations)
-            .where(letta_conversations.c.call_id == call.id)
-            .values(conversation_id=None, mirrored_seq=0, attempt=call.attempt + 1, last_error=why)
-        )
+    )
+    connection.execute(
+        update(calls).where(calls.c.id == call_id, calls.c.mirror != MirrorState.DEAD).values(mirror=MirrorState.OPEN)
+    )
 
 
 def close_call(store: Store, call: CallRow, state: MirrorState, why: str = "") -> None:
-    """The call is done, or dead and says why."""
+    """The call is done, or dead and among the dead letters; nothing if a person asked for another go meanwhile."""
     with store.write() as connection:
-        connection.execute(update(calls).where(calls.c.id == call.id).values(mirror=state))
-        if why:
-            mine = letta_conversations.c.call_id == call.id
-            connection.execute(update(letta_conversations).where(mine).values(last_error=why))
+        closed = connection.execute(
+            update(calls).where(calls.c.id == call.id, calls.c.mirror == MirrorState.OPEN).values(mirror=state)
+        )
+        if state == MirrorState.DEAD and closed.rowcount == 1:
+            connection.execute(delete(dead_letters).where(dead_letters.c.call_id == call.id))
+            _letter(connection, call.id, WHOLE_CALL, why)
+
+
+def bury_turn(store: Store, call_id: str, seq: int, why: str) -> None:
+    """Letta does not take this turn: it is a dead letter, and the cursor passes it."""
+    with store.write() as connection:
+        mine = dead_letters.c.call_id == call_id
+        connection.execute(delete(dead_letters).where(mine, dead_letters.c.seq == seq))
+        _letter(connection, call_id, seq, why)
+        connection.execute(
+            update(letta_conversations).where(letta_conversations.c.call_id == call_id).values(mirrored_seq=seq)
+        )
+
+
+def _letter(connection: Connection, call_id: str, seq: int, why: str) -> None:
+    values = {"call_id": call_id, "seq": seq, "state": LetterState.DEAD, "why": why, "at_ms": now_ms()}
+    connection.execute(insert(dead_letters).values(**values))
+
+
+def buried(store: Store, call_id: str) -> set[int]:
+    """Sequence numbers of the call's turns that Letta does not take, dropped ones included."""
+    statement = select(dead_letters.c.seq).where(dead_letters.c.call_id == call_id)
+    with store.read() as connection:
+        return {int(seq) for seq in connection.execute(statement).scalars()}
+
+
+def suspect(store: Store, call_id: str) -> None:
+    """Something may have reached the call's conversation after it was complete: it is compared again."""
+    with store.write() as connection:
+        connection.execute(
+            update(calls)
+            .where(calls.c.id == call_id, calls.c.mirror == MirrorState.DONE)
+            .values(mirror=MirrorState.OPEN)
+        )
 
 
 def intend(
@@ -216,7 +296,7 @@ def open_batches(store: Store, customer: str) -> list[Batch]:
         .join(calls, calls.c.id == letta_batches.c.call_id)
         .where(
             calls.c.customer == customer,
-            calls.c.mirror == MirrorState.OPEN,
+            calls.c.mirror.in_(_TO_DO),
             letta_batches.c.state == BatchState.SENT,
         )
         .order_by(letta_batches.c.id)
@@ -246,8 +326,12 @@ def _move(connection: Connection, batch: Batch, state: BatchState) -> bool:
     return done.rowcount == 1
 
 
-def confirm(store: Store, batch: Batch) -> None:
-    """The batch is in Letta: the cursor moves with it."""
+def confirm(store: Store, batch: Batch) -> bool:
+    """The batch is in Letta: the cursor moves with it.
+
+    Returns:
+        False when it had been settled as absent, or its conversation given up: its turns may be there twice.
+    """
     with store.write() as connection:
         if _move(connection, batch, BatchState.CONFIRMED):
             connection.execute(
@@ -255,6 +339,42 @@ def confirm(store: Store, batch: Batch) -> None:
                 .where(letta_conversations.c.call_id == batch.call_id)
                 .values(mirrored_seq=batch.last_seq)
             )
+            return True
+        now = connection.execute(select(letta_batches.c.state).where(letta_batches.c.id == batch.id)).scalar()
+        return now == BatchState.CONFIRMED
+
+
+def times_absent(store: Store, conversation_id: str, first_seq: int) -> int:
+    """How often a batch that began with this turn did not arrive in this conversation."""
+    statement = select(func.count()).where(
+        letta_batches.c.conversation_id == conversation_id,
+        letta_batches.c.first_seq == first_seq,
+        letta_batches.c.state == BatchState.ABSENT,
+    )
+    with store.read() as connection:
+        return int(connection.execute(statement).scalar_one())
+
+
+def stored_others_since(store: Store, conversation_id: str, first_seq: int) -> bool:
+    """Whether Letta has stored anything else since a batch that began with this turn first did not arrive."""
+    first = (
+        select(func.min(letta_batches.c.id))
+        .where(
+            letta_batches.c.conversation_id == conversation_id,
+            letta_batches.c.first_seq == first_seq,
+            letta_batches.c.state == BatchState.ABSENT,
+        )
+        .scalar_subquery()
+    )
+    later = select(letta_batches.c.id).where(letta_batches.c.id > first, letta_batches.c.state == BatchState.CONFIRMED)
+    with store.read() as connection:
+        return connection.execute(later.limit(1)).first() is not None
+
+
+def answered(store: Store, batch: Batch, at_ms: int) -> None:
+    """The request has ended, without success: nothing of it is under way any more."""
+    with store.write() as connection:
+        connection.execute(update(letta_batches).where(letta_batches.c.id == batch.id).values(deadline_ms=at_ms))
 
 
 def absent(store: Store, batch: Batch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from voicectl.memory.backends import Agent
 from voicectl.memory.calls import now_ms
@@ -53,10 +53,10 @@ def customers_with_changed_profile(store: Store, since_op: int) -> tuple[list[st
 
 
 def customers_to_check(store: Store, before_ms: int, limit: int) -> list[str]:
-    """Customers whose blocks were last read before a time, the oldest first."""
+    """Customers whose blocks were last read before a time, the oldest first; also those whose agent was lost."""
     statement = (
         select(letta_agents.c.customer)
-        .where(letta_agents.c.checked_ms < before_ms, letta_agents.c.agent_id.is_not(None))
+        .where(letta_agents.c.checked_ms < before_ms)
         .order_by(letta_agents.c.checked_ms)
         .limit(limit)
     )
@@ -133,6 +133,16 @@ def lose_agent(store: Store, customer: str) -> None:
     """Something of the agent is not there any more: look it up again by tag before anything else."""
     with store.write() as connection:
         connection.execute(update(letta_agents).where(letta_agents.c.customer == customer).values(agent_id=None))
+
+
+def forget_agent(connection: Connection, customer: str) -> None:
+    """Forget the agent and its blocks; what was exchanged with them does not count for another one."""
+    connection.execute(
+        update(letta_agents)
+        .where(letta_agents.c.customer == customer)
+        .values(agent_id=None, description="", seen_op=0, checked_ms=0)
+    )
+    connection.execute(delete(letta_blocks).where(letta_blocks.c.customer == customer))
 
 
 def described(store: Store, customer: str, *, model: str, description: str) -> None:

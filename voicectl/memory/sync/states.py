@@ -13,8 +13,25 @@ class MirrorState(StrEnum):
     """Where a call is on its way to Letta (`calls.mirror`)."""
 
     OPEN = "open"  # turns are still to come or to be sent. Ended, sent, compared and equal → DONE; twice not → DEAD
-    DONE = "done"  # Letta's list of markers equals the store's. Final
-    DEAD = "dead"  # needs a person: letta_conversations.last_error says why. Nothing more is sent
+    AGAIN = "again"  # a person asked for another go: its conversation is dropped, then OPEN from the first turn
+    DONE = "done"  # Letta's list of markers equals the store's. Letta lost it, or a late request doubled it → OPEN
+    DEAD = "dead"  # needs a person: dead_letters says why. Nothing more is sent. voicectl sync retry → AGAIN
+
+
+class LetterState(StrEnum):
+    """What a person has decided about a turn or call that Letta does not take (`dead_letters.state`)."""
+
+    DEAD = "dead"  # nothing yet. voicectl sync retry removes the row; voicectl sync drop → DROPPED
+    DROPPED = "dropped"  # it stays in the store alone, on purpose. retry still removes the row
+
+
+class Outage(StrEnum):
+    """What keeps turns from being mirrored (`sync_status.state`)."""
+
+    UP = "up"  # nothing
+    DOWN = "down"  # Letta does not answer, or errs
+    MODEL = "model"  # Letta answers; the model behind it refuses, is limited or silent
+    FAILING = "failing"  # of one customer: tried again with longer and longer waits
 
 
 class BatchState(StrEnum):
