@@ -4,9 +4,9 @@
     python bench/crash.py --turns 2000 --kills 100                                  (ten minutes)
 
 Twenty customers talk through a recorder process; two syncers mirror them into a real Letta behind a proxy. Processes
-are killed at every point named in the code and at random moments; a syncer is frozen; answers are swallowed; Letta is
-refused, broken, hung, killed. In the end Letta's database is counted by SQL. Prints JSON with its seed; exit 1 if any
-turn is lost, doubled or out of order. The processes themselves: crash_child.py.
+are killed at every point named in the code (a syncer then works alone) and at random moments; a syncer is frozen;
+answers are swallowed; Letta is refused, broken, hung, killed. In the end Letta's database is counted by SQL. Prints
+JSON with its seed; exit 1 if any turn is lost, doubled or out of order. The processes themselves: crash_child.py.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ from bench.moody_proxy import MOODS, MoodyProxy  # noqa: E402
 from tests.support.letta_server import RealLetta, real_letta  # noqa: E402
 from voicectl.memory import profile  # noqa: E402
 from voicectl.memory.backends.letta import LettaBackend  # noqa: E402
+from voicectl.memory.calls import finish, now_ms, open_call  # noqa: E402
 from voicectl.memory.config import MemorySettings, load  # noqa: E402
 from voicectl.memory.null_model import MODEL  # noqa: E402
 from voicectl.memory.profile import Origin, Source  # noqa: E402
-from voicectl.memory.recorder import Signals  # noqa: E402
+from voicectl.memory.recorder import Role, Signals, Turn  # noqa: E402
 from voicectl.memory.store.engine import Store, open_store  # noqa: E402
 from voicectl.memory.store.schema import calls, letta_blocks, refused_turns, turns  # noqa: E402
 from voicectl.memory.sync import ledger, letters  # noqa: E402
@@ -49,6 +50,7 @@ from voicectl.memory.sync.figures import sync_figures  # noqa: E402
 from voicectl.memory.sync.states import Point  # noqa: E402
 from voicectl.memory.sync.transcript import messages  # noqa: E402
 from voicectl.memory.sync.verify import verify  # noqa: E402
+from voicectl.memory.turns import write_turn  # noqa: E402
 
 WINDOW_S = 0.25  # a turn said so shortly before its recorder was killed may be lost (protocols 4)
 RECORDER_POINTS = [f.name for f in fields(Signals)]
@@ -130,7 +132,7 @@ class Run:
         self.settings = load(MemorySettings, home=home)
         self.store: Store = open_store(self.settings)
         self.incarnation = 0
-        self.allowed = 0
+        self.allowed = self.visitors = 0
         self.recorder: Child | None = None
         self.syncers: list[Child] = []
         self.recorders: list[Child] = []
@@ -198,9 +200,14 @@ class Run:
             self.until_dead(self.recorder, what)
             self.new_recorder()
         elif kind == "syncer point":
-            fused = self.new_syncer(what)  # beside the others, which take the work over when it dies
+            while self.syncers:  # alone, or another one does what would lead there
+                self.syncers.pop().kill()
+                self.faults["kill: syncer"] += 1
+            fused = self.new_syncer(what)
             self.until_dead(fused, what)
             self.syncers.remove(fused)
+            self.new_syncer()
+            self.new_syncer()
         elif what == "recorder":
             self.new_recorder()
         elif what == "syncer":
@@ -232,6 +239,8 @@ class Run:
                     time.sleep(0.15)
             elif point in ("edits logged", "block intent", "block put"):
                 self.change_a_block(edit=point == "edits logged")
+            elif point in ("agent created", "conversation created"):
+                self.somebody_new(known=point == "conversation created")
             time.sleep(0.1)
         child.kill() if child.alive else child.process.wait()
         time.sleep(0.05)
@@ -239,6 +248,15 @@ class Run:
             self.hits[point] += 1
         else:
             self.faults["killed elsewhere, its point did not come"] += 1
+
+    def somebody_new(self, *, known: bool) -> None:
+        """A short call of a customer who called before, or never."""
+        self.visitors += 1
+        customer = f"user:visitor {self.seed} {0 if known else self.visitors}"
+        call = open_call(self.store, customer=customer, room=f"visit {self.visitors}", desk="d", fence=1)
+        with self.store.write() as connection:
+            write_turn(connection, call, Turn(f"visit-{self.visitors}", Role.USER, f"hello {self.visitors}", now_ms()))
+        finish(self.store, call, "done")
 
     def change_a_block(self, *, edit: bool) -> None:
         statement = select(letta_blocks.c.customer, letta_blocks.c.block_id).where(letta_blocks.c.block == "profile")
@@ -288,6 +306,7 @@ class Run:
             self.new_recorder()
         ended = self.wait(lambda: bool(self.recorder and self.recorder.finished), self.plan.finish_s, "")
         level = ended and self.wait(lambda: not self.open_calls(), self.plan.finish_s, "")
+        level = level and self.wait(lambda: not self.compared(), self.plan.finish_s, "")  # blocks come by the sweep
         for child in self.syncers:
             child.process.terminate()
         drain = time.monotonic()
@@ -331,6 +350,14 @@ class Run:
                     select(func.count()).select_from(calls).where(calls.c.mirror.not_in(["done", "dead"]))
                 ).scalar_one()
             )
+
+    def compared(self) -> list[str]:
+        """What `voicectl sync verify` would list."""
+        backend = LettaBackend(self.letta.url, self.letta.access.key, "http://127.0.0.1:1/v1")
+        try:
+            return [f"{d.kind}: {d.row} {d.detail}" for d in verify(self.store, backend).differences]
+        finally:
+            backend.close()
 
     # -- the count ---------------------------------------------------------------------------------------------------
 
@@ -378,9 +405,6 @@ class Run:
             known = {w[0]: w[1:] for w in wanted}
             wrong_text += sum(1 for marker, role, text, _ in rows if known.get(marker) != (role, text))
         sql = self.letta.number
-        backend = LettaBackend(self.letta.url, self.letta.access.key, "http://127.0.0.1:1/v1")
-        compared = verify(self.store, backend)
-        backend.close()
         return {
             "seed": self.seed,
             "turns": len(kept),
@@ -410,7 +434,7 @@ class Run:
                 "select count(*) from messages m join conversations c on c.id = m.conversation_id "
                 "where c.is_deleted and not m.is_deleted and m.role <> 'system'"
             ),
-            "verify_differences": [f"{d.kind}: {d.row} {d.detail}" for d in compared.differences][:20],
+            "verify_differences": self.compared()[:20],
             "backlog": sync_figures(self.store).backlog,
             "points_hit": dict(sorted(self.hits.items())),
             "faults": dict(sorted(self.faults.items())),

@@ -194,7 +194,7 @@ async def arm(name: str, fault: Fault, turns: int, rng: random.Random) -> dict[s
         "model_calls_a_turn": {"plain": calls_a / len(a), "ours": calls_b / len(b)},
         "journalled": figures.journalled,
         "turns_in_the_store": {
-            "expected": 2 * (WARM_UP + len(b)) + 1,  # user and assistant of each turn, and the first hand-off
+            "expected": 2 * (WARM_UP + len(b)),  # user and assistant of each turn
             "found": ours.rows(),
             "in_order": ours.recorded() == ours.handed_over,
         },

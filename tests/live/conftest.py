@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import pytest
 
 from tests.support.installation import CACHE, Installation
+from tests.support.letta_server import RealLetta, real_letta
 from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from voicectl.voice.caller import Caller
 from voicectl.voice.speech import Ear, Voice
@@ -35,6 +36,13 @@ def installation(llm: LLMStub, tmp_path_factory: pytest.TempPathFactory) -> Iter
     home = tmp_path_factory.mktemp("voice") / "home"
     with Installation(home, llm.url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def letta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLetta]:
+    """One Letta server for the tests that need its time only; what they look at is their own customers'."""
+    with real_letta(tmp_path_factory.mktemp("letta")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import select
 
 from bench.moody_proxy import MoodyProxy
-from tests.support.letta_server import RealLetta, real_letta
+from tests.support.letta_server import RealLetta
 from tests.support.waiting import wait_for
 from voicectl.memory import null_model, profile
 from voicectl.memory.backends import AgentSpec, Ambiguous, Backend, Failed, Message, ModelFault, NotThere, Rejected
@@ -43,7 +43,7 @@ from voicectl.memory.sync.tools import Later, Tools
 from voicectl.memory.sync.verify import verify
 from voicectl.memory.syncer import Syncer
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(300)]
 NUMBERS = itertools.count(1)
 
 
@@ -61,12 +61,6 @@ class Model(null_model._Handler):
             self._json(int(self.mood), {"error": {"message": "not now", "type": "invalid_request_error"}})
             return
         super().do_POST()
-
-
-@pytest.fixture(scope="module")
-def letta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLetta]:
-    with real_letta(tmp_path_factory.mktemp("letta")) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

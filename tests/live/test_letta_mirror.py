@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.support.letta_server import RealLetta, real_letta
+from tests.support.letta_server import RealLetta
 from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from tests.support.waiting import wait_for
 from voicectl.memory import profile
@@ -32,15 +32,9 @@ from voicectl.memory.store.schema import calls
 from voicectl.memory.sync import ledger_agents
 from voicectl.memory.sync.link import letta_link
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(600)]
 
 ADE = "https://app.letta.com"
-
-
-@pytest.fixture(scope="session")
-def letta(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealLetta]:
-    with real_letta(tmp_path_factory.mktemp("letta")) as server:
-        yield server
 
 
 @contextmanager

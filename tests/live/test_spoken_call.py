@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Row, select
 
 from tests.live.conftest import Call
 from tests.support.installation import Installation
@@ -13,8 +15,27 @@ from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from tests.support.waiting import wait_until
 from voicectl.memory import profile
 from voicectl.memory.store.schema import calls, turns
+from voicectl.voice.caller import Caller
+from voicectl.voice.speech import RATE
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
+
+
+def kept(installation: Installation, customer: str) -> Sequence[Row[Any]]:
+    store = installation.store()
+    with store.read() as connection:
+        found = connection.execute(select(turns).join(calls).where(calls.c.customer == customer)).all()
+    store.close()
+    return found
+
+
+def speaking(caller: Caller) -> bool:
+    """Whether the agent was audible in the last second."""
+    return bool(abs(caller.heard.pcm()[-RATE:].astype(int)).max(initial=0) > 500)
+
+
+def told(installation: Installation, customer: str) -> str:
+    return " ".join(r.text for r in kept(installation, customer) if r.role == "assistant")
 
 
 def rows(installation: Installation, customer: str) -> list[tuple[str, str]]:
@@ -154,6 +175,26 @@ async def test_when_the_model_fails_the_customer_hears_words_and_the_next_turn_w
     assert first in words.lower()
     assert "sorry" in words.lower(), "whatever was said first, the customer is told to ask again"
     assert "welcome" in answer.lower()
+
+
+async def test_a_reply_that_is_interrupted_is_kept_as_far_as_it_was_heard(
+    installation: Installation, script: LLMStub, place_call: Call, customer: str
+) -> None:
+    story = " ".join(f"Then came the day number {n}, and it was very long and very quiet." for n in range(1, 13))
+    script.script = by_keyword({"story": Reply(story), "enough": Reply("All right, I stop.")})
+
+    async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("Please tell me a story.")
+        await wait_until(lambda: "" if speaking(caller) else "the story has not begun", 15)
+        await asyncio.sleep(4)  # some of it is heard
+        await caller.say("Thank you, that is enough for today.")
+        await wait_until(lambda: "" if "All right, I stop." in told(installation, customer) else "not answered", 30)
+
+    (cut,) = [r for r in kept(installation, customer) if r.interrupted]
+    assert cut.role == "assistant"
+    assert cut.text.startswith("Then came the day number")
+    assert len(cut.text) < len(story) * 0.8, "what was never heard is not kept"
 
 
 async def test_a_killed_job_is_replaced_and_the_call_goes_on(
