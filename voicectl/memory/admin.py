@@ -1,6 +1,6 @@
 """What operators ask of memory: who is known, what is known of one customer and why.
 
-Not here: how it is printed (cli/commands/memory.py), changing it (profile.py).
+Not here: how it is printed (cli/commands/memory.py), changing it (profile.py), who taught what (history.py).
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from voicectl.memory import profile
-from voicectl.memory.errors import CustomerUnknown
+from voicectl.memory.errors import CustomerUnknown, Refused
 from voicectl.memory.identity import normalise
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls, customers, profile_lines, turns
+from voicectl.memory.store.schema import calls, customers, profile_lines, profile_ops, turns
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,18 @@ class Shown:
     lines: list[profile.Line]
 
 
+def key_of(connection: Connection, customer: str) -> str:
+    """The customer key that is meant by what a person typed.
+
+    Raises:
+        CustomerUnknown: There is no such customer.
+    """
+    key = normalise(customer)
+    if connection.execute(select(customers.c.key).where(customers.c.key == key)).first() is None:
+        raise CustomerUnknown(key)
+    return key
+
+
 def show(store: Store, customer: str) -> Shown:
     """What is remembered of a customer.
 
@@ -35,10 +47,8 @@ def show(store: Store, customer: str) -> Shown:
         CustomerUnknown: There is no such customer.
         StoreUnavailable: The store did not answer.
     """
-    key = normalise(customer)
     with store.read() as connection:
-        if connection.execute(select(customers.c.key).where(customers.c.key == key)).first() is None:
-            raise CustomerUnknown(key)
+        key = key_of(connection, customer)
         count = connection.execute(select(func.count()).select_from(calls).where(calls.c.customer == key)).scalar_one()
         said = connection.execute(
             select(func.count()).select_from(turns.join(calls)).where(calls.c.customer == key)
@@ -87,3 +97,64 @@ def customers_known(store: Store, limit: int = 1000) -> list[dict[str, Any]]:
         }
         for r in rows
     ]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A line or a turn with the words that were looked for.
+
+    Args:
+        customer: Whose.
+        where: The block, or `turn`.
+        who: Who taught the line, or said the turn.
+        text: The line or the turn.
+        at_ms: When, in milliseconds since 1970.
+        call_id: In which call; None outside of one.
+    """
+
+    customer: str
+    where: str
+    who: str
+    text: str
+    at_ms: int
+    call_id: str | None
+
+
+def search(store: Store, words: str, customer: str | None = None, *, limit: int = 50) -> list[Found]:
+    """Present lines and past turns that hold all the words, lines first, the newest first.
+
+    Args:
+        store: The store.
+        words: What to look for, in any order; parts of words count.
+        customer: Only of this one.
+        limit: How many of each, at most.
+
+    Raises:
+        CustomerUnknown: There is no such customer.
+        Refused: There is no word to look for.
+        StoreUnavailable: The store did not answer.
+    """
+    wanted = words.split()
+    if not wanted:
+        raise Refused("search", "there is no word to look for")
+    lines = (
+        select(profile_lines, profile_ops.c.source, profile_ops.c.at_ms, profile_ops.c.call_id)
+        .join(profile_ops, profile_ops.c.id == profile_lines.c.op_id)
+        .where(*(profile_lines.c.line.icontains(w, autoescape=True) for w in wanted))
+        .order_by(profile_ops.c.at_ms.desc())
+        .limit(limit)
+    )
+    said = (
+        select(turns, calls.c.customer)
+        .join(calls, calls.c.id == turns.c.call_id)
+        .where(turns.c.role.in_(["user", "assistant"]), *(turns.c.text.icontains(w, autoescape=True) for w in wanted))
+        .order_by(turns.c.at_ms.desc())
+        .limit(limit)
+    )
+    with store.read() as connection:
+        if customer is not None:
+            key = key_of(connection, customer)
+            lines, said = lines.where(profile_lines.c.customer == key), said.where(calls.c.customer == key)
+        facts = [Found(r.customer, r.block, r.source, r.line, r.at_ms, r.call_id) for r in connection.execute(lines)]
+        spoken = [Found(r.customer, "turn", r.role, r.text, r.at_ms, r.call_id) for r in connection.execute(said)]
+    return [*facts, *spoken]

@@ -1,108 +1,53 @@
 """The profile: an ordered log of line operations; blocks are its rendering.
 
 Every line says who taught it: the operation, its source, and the turn it came from. A change and its rendering are one
-transaction. Not here: how a block gets into a prompt (recall.py) or into Letta (syncer.py).
+transaction. Of two who speak of the same line people stand above what was said in a call, and that above the memory
+step; the loser stays in the log. Not here: what a line is (lines.py), reading the log and undoing (history.py), how a
+block gets into a prompt (recall.py) or into Letta (sync/blocks.py).
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from voicectl.memory.calls import ensure_customer, now_ms
+from voicectl.memory.calls import ensure_customer, is_forgotten, now_ms
 from voicectl.memory.errors import Refused
-from voicectl.memory.identity import clean
-from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import profile_lines, profile_ops, turns
-
-MAX_LINE = 300  # characters; a fact is a sentence
-BLOCK_LIMIT = 4000  # characters; Letta does not enforce its own limits (letta.md 1.6), so we do
-
-
-class Block(StrEnum):
-    """The blocks of a customer's core memory."""
-
-    PROFILE = "profile"  # learnt: `name:`, `language:`, then a fact a line
-    LAST_CALL = "last_call"  # written by the memory step after a call
-    OPERATOR_NOTES = "operator_notes"  # written by people; the agent reads it
-
-
-class Op(StrEnum):
-    """What an operation does to a line."""
-
-    ADD = "add"
-    REPLACE = "replace"
-    REMOVE = "remove"
-
-
-class Source(StrEnum):
-    """Who made an operation."""
-
-    TOOL = "tool"  # the model's remember / forget_fact during a call
-    RULE = "rule"  # the name rule
-    PAGE = "page"  # the customer, on the page
-    OPERATOR = "operator"  # voicectl
-    ADE = "ade"  # an edit found in Letta
-    MEMORY_STEP = "memory_step"  # after the call
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of a block as it is now, and what taught it."""
-
-    op_id: int
-    block: Block
-    text: str
-    source: Source
-    because: str | None  # the words of the turn that taught it
-    call_id: str | None
-    at_ms: int
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where an operation comes from."""
-
-    source: Source
-    call_id: str | None = None
-    item_id: str | None = None
-
-
-_KEYED = re.compile(r"^(?P<key>[a-z][a-z ]{1,30}):\s", re.IGNORECASE)
-_IS = re.compile(
-    r"^(?:(?:my|his|her|their|the (?:caller|customer)(?:['’]s)?|caller['’]s|customer['’]s)\s+)?"
-    r"(?P<key>(?:[\w'’-]+\s+){0,5}?[\w'’-]+)\s+(?:is|are|was)\s+(?:now\s+)?\S",
-    re.IGNORECASE,
+from voicectl.memory.lines import (
+    BLOCK_LIMIT,
+    MAX_LINE,
+    PEOPLE,
+    Block,
+    Entry,
+    Line,
+    Op,
+    Origin,
+    Source,
+    subject_of,
+    tidy,
+    weight,
 )
-_PRONOUNS = {"he", "she", "they", "it", "i", "this", "that", "there", "caller", "customer", "who", "what"}
+from voicectl.memory.store.engine import Store
+from voicectl.memory.store.schema import calls, customers, profile_lines, profile_ops, turns
 
-
-def subject_of(line: str) -> str | None:
-    """What a line is about when a newer one of the same subject should take its place; None when it stands alone.
-
-    `favourite colour is teal` and `My favourite colour is red` have the same subject; `likes red` has none.
-    """
-    if keyed := _KEYED.match(line):
-        return keyed["key"].casefold().strip()
-    found = _IS.match(line)
-    if found is None:
-        return None
-    subject = " ".join(found["key"].casefold().replace("favorite", "favourite").split())
-    return None if subject in _PRONOUNS else subject
-
-
-def _tidy(line: str) -> str:
-    line = " ".join(clean(line).split()).strip(" -*•")
-    if not line:
-        raise Refused("remember", "there is nothing in the line")
-    if len(line) > MAX_LINE:
-        raise Refused("remember", f"the line has {len(line)} characters, {MAX_LINE} fit", "Say it shorter.")
-    return line
+__all__ = [
+    "BLOCK_LIMIT",
+    "MAX_LINE",
+    "Block",
+    "Line",
+    "Op",
+    "Origin",
+    "Source",
+    "lines",
+    "name_of",
+    "put",
+    "read_lines",
+    "remove",
+    "subject_of",
+]
 
 
 def put(store: Store, customer: str, text: str, origin: Origin, block: Block = Block.PROFILE) -> int:
@@ -116,34 +61,57 @@ def put(store: Store, customer: str, text: str, origin: Origin, block: Block = B
         block: Which block.
 
     Returns:
-        The id of the operation that made the line; the old one's when the line was there already.
+        The id of the operation behind the line that is there now: the new one, or that of the line that was there
+        already or that stood because somebody with more weight made it.
 
     Raises:
-        Refused: Empty, too long, or the block is full; nothing is trimmed away.
+        Refused: Empty, too long, or the block is full; nothing is trimmed away. Or only people write this block, the
+            line was undone, or its customer was forgotten.
         StoreUnavailable: Nothing was written.
     """
-    line = _tidy(text)
-    subject = subject_of(line)
     with store.write() as connection:
-        generation = ensure_customer(connection, customer)
-        present = _present(connection, customer, block)
-        for row in present:
-            if row.line.casefold() == line.casefold():
-                return int(row.op_id)
-        old = next((r for r in present if subject is not None and subject_of(r.line) == subject), None)
-        size = sum(len(r.line) + 1 for r in present) - (len(old.line) + 1 if old else 0) + len(line)
-        if size > BLOCK_LIMIT:
-            raise Refused("remember", f"block {block} would have {size} characters, {BLOCK_LIMIT} fit")
-        op_id = _log(connection, customer, generation, block, origin, line, old.line if old else None)
-        if old is None:
-            connection.execute(
-                insert(profile_lines).values(customer=customer, block=block, position=op_id, line=line, op_id=op_id)
-            )
-        else:
-            connection.execute(
-                update(profile_lines).where(_at(customer, block, old.position)).values(line=line, op_id=op_id)
-            )
+        store.lock(connection, "profile", customer)
+        return put_in(connection, customer, text, origin, block)
+
+
+def put_in(connection: Connection, customer: str, text: str, origin: Origin, block: Block) -> int:
+    """As `put`, inside somebody's transaction that holds the profile."""
+    line = tidy(text)
+    _refuse_forgotten(connection, customer, origin)
+    generation = ensure_customer(connection, customer)
+    if block == Block.OPERATOR_NOTES and weight(origin.source) < PEOPLE:
+        raise Refused("remember", f"only people write the block {block}")
+    present = present_rows(connection, customer, block)
+    same = next((r for r in present if r.line.casefold() == line.casefold()), None)
+    if same is not None and weight(origin.source) <= weight(same.source):
+        return int(same.op_id)
+    if origin.call_id is not None and weight(origin.source) < PEOPLE:
+        _refuse_undone(connection, customer, block, line, origin.call_id)
+    subject = subject_of(line)
+    old = same or next((r for r in present if subject is not None and subject_of(r.line) == subject), None)
+    entry = Entry(customer, generation, block, origin)
+    if old is None:
+        check_room(present, block, line)
+        op_id = log_op(connection, entry, Op.ADD, line)
+        connection.execute(
+            insert(profile_lines).values(customer=customer, block=block, position=op_id, line=line, op_id=op_id)
+        )
         return op_id
+    if weight(origin.source) < weight(old.source):
+        log_op(connection, entry, Op.REPLACE, line, old.line, position=int(old.position), overruled_by=int(old.op_id))
+        return int(old.op_id)
+    check_room(present, block, line, old.line)
+    return replace_in(connection, entry, int(old.position), old.line, line)
+
+
+def replace_in(
+    connection: Connection, entry: Entry, position: int, old_line: str, line: str, undoes: int | None = None
+) -> int:
+    """Let a line say something else; returns the operation."""
+    op_id = log_op(connection, entry, Op.REPLACE, line, old_line, position=position, undoes=undoes)
+    place = at(entry.customer, entry.block, position)
+    connection.execute(update(profile_lines).where(place).values(line=line, op_id=op_id))
+    return op_id
 
 
 def remove(store: Store, customer: str, op_id: int, origin: Origin) -> str | None:
@@ -151,17 +119,33 @@ def remove(store: Store, customer: str, op_id: int, origin: Origin) -> str | Non
 
     Returns:
         The line that went, or None when no present line was made by that operation.
+
+    Raises:
+        Refused: Somebody with more weight made the line; it stays, and the log says that it was tried.
+        StoreUnavailable: Nothing was written.
     """
     with store.write() as connection:
-        generation = ensure_customer(connection, customer)
-        row = connection.execute(
-            select(profile_lines).where(profile_lines.c.customer == customer, profile_lines.c.op_id == op_id)
-        ).first()
+        store.lock(connection, "profile", customer)
+        row = next((r for r in present_rows(connection, customer) if r.op_id == op_id), None)
         if row is None:
             return None
-        _log(connection, customer, generation, Block(row.block), origin, row.line, None, op=Op.REMOVE)
-        connection.execute(delete(profile_lines).where(_at(customer, row.block, row.position)))
-        return str(row.line)
+        _refuse_forgotten(connection, customer, origin)
+        entry = Entry(customer, ensure_customer(connection, customer), Block(row.block), origin)
+        stands = weight(origin.source, Op.REMOVE) < weight(row.source)
+        if stands:
+            log_op(connection, entry, Op.REMOVE, row.line, position=int(row.position), overruled_by=int(row.op_id))
+        else:
+            remove_in(connection, entry, int(row.position), row.line)
+    if stands:
+        raise Refused("forget a fact", f"{row.source} made that line, which stands above {origin.source}")
+    return str(row.line)
+
+
+def remove_in(connection: Connection, entry: Entry, position: int, line: str, undoes: int | None = None) -> int:
+    """Take a line away; returns the operation."""
+    op_id = log_op(connection, entry, Op.REMOVE, line, position=position, undoes=undoes)
+    connection.execute(delete(profile_lines).where(at(entry.customer, entry.block, position)))
+    return op_id
 
 
 def lines(store: Store, customer: str) -> list[Line]:
@@ -170,18 +154,20 @@ def lines(store: Store, customer: str) -> list[Line]:
         return read_lines(connection, customer)
 
 
+_LINES = (  # built once: it is read in each turn of a call
+    select(profile_lines, profile_ops.c.source, profile_ops.c.call_id, profile_ops.c.at_ms, turns.c.text)
+    .join(profile_ops, profile_ops.c.id == profile_lines.c.op_id)
+    .outerjoin(turns, (turns.c.call_id == profile_ops.c.call_id) & (turns.c.item_id == profile_ops.c.item_id))
+    .where(profile_lines.c.customer == bindparam("whose"))
+    .order_by(profile_lines.c.block, profile_lines.c.position)
+)
+
+
 def read_lines(connection: Connection, customer: str) -> list[Line]:
     """As `lines`, inside somebody's transaction."""
-    statement = (
-        select(profile_lines, profile_ops.c.source, profile_ops.c.call_id, profile_ops.c.at_ms, turns.c.text)
-        .join(profile_ops, profile_ops.c.id == profile_lines.c.op_id)
-        .outerjoin(turns, (turns.c.call_id == profile_ops.c.call_id) & (turns.c.item_id == profile_ops.c.item_id))
-        .where(profile_lines.c.customer == customer)
-        .order_by(profile_lines.c.block, profile_lines.c.position)
-    )
     return [
         Line(int(r.op_id), Block(r.block), r.line, Source(r.source), r.text, r.call_id, int(r.at_ms))
-        for r in connection.execute(statement)
+        for r in connection.execute(_LINES, {"whose": customer})
     ]
 
 
@@ -193,16 +179,65 @@ def name_of(present: list[Line]) -> str | None:
     return None
 
 
-def _present(connection: Connection, customer: str, block: Block) -> list[Row[Any]]:
-    rows = connection.execute(
-        select(profile_lines)
-        .where(profile_lines.c.customer == customer, profile_lines.c.block == block)
-        .order_by(profile_lines.c.position)
+def present_rows(connection: Connection, customer: str, block: Block | None = None) -> list[Row[Any]]:
+    """The present lines as they are stored, each with the source of the operation that made it what it is."""
+    statement = (
+        select(profile_lines, profile_ops.c.source)
+        .join(profile_ops, profile_ops.c.id == profile_lines.c.op_id)
+        .where(profile_lines.c.customer == customer)
+        .order_by(profile_lines.c.block, profile_lines.c.position)
     )
-    return list(rows)
+    if block is not None:
+        statement = statement.where(profile_lines.c.block == block)
+    return list(connection.execute(statement))
 
 
-def _at(customer: str, block: str, position: int) -> ColumnElement[bool]:
+def check_room(present: Sequence[Row[Any]], block: Block, line: str, old_line: str | None = None) -> None:
+    """Whether a block has room for a line, in place of another one.
+
+    Raises:
+        Refused: It has not.
+    """
+    size = sum(len(r.line) + 1 for r in present) - (len(old_line) + 1 if old_line is not None else 0) + len(line)
+    if size > BLOCK_LIMIT:
+        raise Refused("remember", f"block {block} would have {size} characters, {BLOCK_LIMIT} fit")
+
+
+def _refuse_forgotten(connection: Connection, customer: str, origin: Origin) -> None:
+    """What an earlier generation learnt must not come back after its customer was forgotten."""
+    learnt = origin.generation
+    if origin.call_id is not None:
+        learnt = connection.execute(select(calls.c.generation).where(calls.c.id == origin.call_id)).scalar()
+        if learnt is None and not is_forgotten(connection, origin.call_id):
+            return  # not a call of ours at all: somebody's own reference
+    elif learnt is None:
+        return
+    now = connection.execute(select(customers.c.generation).where(customers.c.key == customer)).scalar()
+    if learnt is None or learnt != now:
+        raise Refused("remember", "the customer was forgotten since that call began")
+
+
+def _refuse_undone(connection: Connection, customer: str, block: Block, line: str, call_id: str) -> None:
+    """A line that a person has undone is not learnt again from the call that taught it."""
+    undoing = profile_ops.alias()
+    undone = connection.execute(
+        select(profile_ops.c.line)
+        .join(undoing, undoing.c.undoes == profile_ops.c.id)
+        .where(
+            profile_ops.c.customer == customer,
+            profile_ops.c.block == block,
+            profile_ops.c.call_id == call_id,
+            profile_ops.c.op != Op.REMOVE,
+        )
+    ).scalars()
+    about = subject_of(line)
+    for text in undone:
+        if text.casefold() == line.casefold() or (about is not None and subject_of(text) == about):
+            raise Refused("remember", "a person has undone that line in this call")
+
+
+def at(customer: str, block: str, position: int) -> ColumnElement[bool]:
+    """Where a line is."""
     return (
         (profile_lines.c.customer == customer)
         & (profile_lines.c.block == block)
@@ -210,32 +245,38 @@ def _at(customer: str, block: str, position: int) -> ColumnElement[bool]:
     )
 
 
-def _log(
+def log_op(
     connection: Connection,
-    customer: str,
-    generation: int,
-    block: Block,
-    origin: Origin,
+    entry: Entry,
+    op: Op,
     line: str,
-    old_line: str | None,
+    old_line: str | None = None,
     *,
-    op: Op | None = None,
+    position: int | None = None,
+    overruled_by: int | None = None,
+    undoes: int | None = None,
 ) -> int:
-    chosen = op or (Op.REPLACE if old_line is not None else Op.ADD)
+    """Add an operation to the log; a line without a position is new, and its position is the operation."""
     result = connection.execute(
         insert(profile_ops).values(
-            customer=customer,
-            generation=generation,
-            block=block,
-            op=chosen,
+            customer=entry.customer,
+            generation=entry.generation,
+            block=entry.block,
+            op=op,
             line=line,
             old_line=old_line,
-            source=origin.source,
-            call_id=origin.call_id,
-            item_id=origin.item_id,
+            source=entry.origin.source,
+            call_id=entry.origin.call_id,
+            item_id=entry.origin.item_id,
             at_ms=now_ms(),
+            position=position,
+            overruled_by=overruled_by,
+            undoes=undoes,
         )
     )
     key = result.inserted_primary_key
     assert key is not None  # noqa: S101  (an autoincrement insert has one)
-    return int(key[0])
+    op_id = int(key[0])
+    if position is None:
+        connection.execute(update(profile_ops).where(profile_ops.c.id == op_id).values(position=op_id))
+    return op_id

@@ -201,7 +201,8 @@ class Syncer:
         except LeaseHeld:
             state.backoff.wait(1.0)  # another syncer is at it
         except FencedOut as e:
-            log.warning("lost a customer to another syncer", extra={"customer": hashed(customer), "why": str(e)})
+            # Not the error's own words: the name of the lease holds the customer key.
+            log.warning("lost a customer to another syncer", extra={"customer": hashed(customer), "fence": e.theirs})
             state.backoff.wait(1.0)
         except BackendUnavailable as e:
             if self._breaker.failed(hard=True):

@@ -32,7 +32,7 @@ from livekit.agents.voice import room_io
 from voicectl.memory import calls, profile, recall
 from voicectl.memory.calls import Call
 from voicectl.memory.config import load
-from voicectl.memory.errors import FencedOut, MemoryFault
+from voicectl.memory.errors import FencedOut, MemoryFault, Refused
 from voicectl.memory.identity import hashed
 from voicectl.memory.recorder import Recorder
 from voicectl.memory.store.engine import Store, open_store
@@ -107,7 +107,10 @@ def _open(store: Store, customer: Customer, room: str, desk: str, fence: int) ->
     call = calls.open_call(store, customer=customer.key, room=room, desk=desk, fence=fence)
     known = recall.read(store, customer.key, but_call=call.id)
     if customer.name and known.name is None:
-        profile.put(store, customer.key, f"name: {customer.name}", profile.Origin(profile.Source.PAGE, call.id))
+        try:
+            profile.put(store, customer.key, f"name: {customer.name}", profile.Origin(profile.Source.PAGE, call.id))
+        except Refused as e:  # the block is full, or a person took that name back in this very call
+            log.warning("a name was not learnt", extra={"why": e.why})
         known = recall.read(store, customer.key, but_call=call.id)
     return call, known
 

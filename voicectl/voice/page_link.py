@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from livekit import rtc
 
 from voicectl.memory import profile
-from voicectl.memory.errors import StoreUnavailable
+from voicectl.memory.errors import Refused, StoreUnavailable
 from voicectl.voice.events import Rpc, Topic
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class PageLink:
         origin = profile.Origin(profile.Source.PAGE, self._call.call.id)
         try:
             gone = await asyncio.to_thread(profile.remove, self._call.store, self._call.customer.key, op_id, origin)
+        except Refused as e:
+            return json.dumps({"ok": False, "error": e.why})
         except StoreUnavailable as e:
             log.warning("a fact was not forgotten", extra={"why": e.reason})
             return json.dumps({"ok": False, "error": "memory cannot be reached now; please try again"})
