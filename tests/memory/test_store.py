@@ -212,3 +212,14 @@ def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnavailable, match="not a database"):
         open_store(load(MemorySettings, home=tmp_path))
+
+
+def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+    settings = load(MemorySettings, home=tmp_path)
+    open_store(settings).close()
+    open_leases(settings).close()
+
+    assert {f.name: stat.S_IMODE(f.stat().st_mode) for f in tmp_path.glob("*.db")} == {
+        "memory.db": 0o600,
+        "leases.db": 0o600,
+    }

@@ -125,7 +125,7 @@ def _postgresql(url: URL, busy_ms: int, answer_s: float | None) -> Engine:
         from voicectl.memory.store import postgres
     except ImportError as e:
         raise SettingError(
-            "DATABASE_URL", "postgresql://…", "usable with the extra `postgres`", "Run: uv sync --extra postgres"
+            "DATABASE_URL", "postgresql://…", "usable with the extra `postgres`", "Run: ./restart_voice_system.sh, which installs it."
         ) from e
     return postgres.engine(url, busy_ms, answer_s)
 
@@ -185,11 +185,16 @@ def open_store(settings: MemorySettings) -> Store:
     except BaseException:
         store.close()
         raise
+    keep_private(store)
+    return store
+
+
+def keep_private(store: Store) -> None:
+    """Who customers are and what they said is not for other users of the machine: a file is its owner's alone."""
     if store.is_sqlite and store.url.database:
         path = Path(store.url.database)
         if path.exists() and stat.S_IMODE(path.stat().st_mode) != 0o600:
-            path.chmod(0o600)  # what customers said is not for other users of the machine
-    return store
+            path.chmod(0o600)
 
 
 def _revision(store: Store) -> str | None:

@@ -44,7 +44,7 @@ from sqlalchemy.sql.elements import ColumnElement
 
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut
-from voicectl.memory.store.engine import LEASE_TABLE, Store, refuse_foreign, store_url
+from voicectl.memory.store.engine import LEASE_TABLE, Store, keep_private, refuse_foreign, store_url
 
 log = logging.getLogger(__name__)
 
@@ -399,7 +399,9 @@ def open_leases(settings: MemorySettings) -> Leases:
     try:
         if not store.is_sqlite:
             refuse_foreign(store)
-        return Leases(store)
+        made = Leases(store)
+        keep_private(store)  # names of leases are customers' keys
+        return made
     except BaseException:
         store.close()
         raise
