@@ -39,12 +39,12 @@ from voicectl.memory.store.engine import Store, open_store  # noqa: E402
 from voicectl.memory.store.leases import Leases, LeaseState, open_leases  # noqa: E402
 from voicectl.memory.store.schema import letta_conversations  # noqa: E402
 from voicectl.memory.sync import ledger  # noqa: E402
-from voicectl.memory.sync.mirror import sync_turns  # noqa: E402
+from voicectl.memory.sync.mirror import BATCH_TURNS, sync_turns  # noqa: E402
 from voicectl.memory.sync.tools import Tools  # noqa: E402
 from voicectl.memory.sync.transcript import messages  # noqa: E402
 from voicectl.memory.syncer import LEASE_S  # noqa: E402
 
-BATCH = 6  # three exchanges: what gathers while a call goes on
+ROWS = (6, BATCH_TURNS)  # three exchanges, as they gather while a call goes on; a whole batch, as after an outage
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -60,14 +60,15 @@ def say(store: Store, call: Call, count: int) -> None:
             write_turn(connection, call, Turn(f"item-{random.getrandbits(64):x}", role, text, now_ms()))
 
 
-def append(store: Store, leases: Leases, letta: RealLetta, null_url: str, batches: int) -> dict[str, Any]:
+def append(store: Store, leases: Leases, letta: RealLetta, null_url: str, batches: int, size: int) -> dict[str, Any]:
     backend = LettaBackend(letta.url, letta.access.key, null_url)
     backend.health()
     tools = Tools(store, backend)
-    call = open_call(store, customer="user:append", room="append", desk="d", fence=1)
+    customer = f"user:append {size}"
+    call = open_call(store, customer=customer, room=f"append {size}", desk="d", fence=1)
     bare = Letta(base_url=letta.url, api_key=letta.access.key, max_retries=0, http_client=httpx.Client(trust_env=False))
-    say(store, call, BATCH)
-    sync_turns(tools, "user:append")
+    say(store, call, size)
+    sync_turns(tools, customer)
     conversation = ledger.conversation(store, call.id)
     assert conversation is not None
     agent = bare.conversations.retrieve(conversation).agent_id
@@ -77,8 +78,8 @@ def append(store: Store, leases: Leases, letta: RealLetta, null_url: str, batche
 
     def send_ours() -> None:
         began = time.perf_counter()
-        grant = leases.claim("customer:user:append", "bench", LEASE_S, LeaseState.HELD)
-        sync_turns(tools, "user:append")
+        grant = leases.claim(f"customer:{customer}", "bench", LEASE_S, LeaseState.HELD)
+        sync_turns(tools, customer)
         leases.release(grant)
         ours.append((time.perf_counter() - began) * 1000)
 
@@ -92,8 +93,8 @@ def append(store: Store, leases: Leases, letta: RealLetta, null_url: str, batche
         plain.append((time.perf_counter() - began) * 1000)
 
     for number in range(batches + 5):
-        after = (number + 1) * BATCH
-        say(store, call, BATCH)
+        after = (number + 1) * size
+        say(store, call, size)
         rows = [
             {"role": m.role, "content": m.text, "sender_id": f"bare-{m.marker}"}
             for m in messages(call.id, ledger.rows(store, call.id, after), after)
@@ -114,7 +115,7 @@ def append(store: Store, leases: Leases, letta: RealLetta, null_url: str, batche
     bare.close()
     return {
         "batches": batches,
-        "rows_a_batch": BATCH,
+        "rows_a_batch": size,
         "ours_ms": spread(ours),
         "bare_ms": spread(plain),
         "ours_of_bare": round(sum(plain) / sum(ours), 3),
@@ -172,7 +173,7 @@ def main() -> None:
     store, leases = open_store(settings), open_leases(settings)
     with real_letta(at / "letta") as letta:
         with NullModel() as null:
-            appended = append(store, leases, letta, null.url, given.batches)
+            appended = [append(store, leases, letta, null.url, given.batches, size) for size in ROWS]
         # The syncer serves a null model of its own.
         late = lag(store, home, letta, given.calls, given.seconds)
     print(json.dumps({"append": appended, "lag": late}, indent=1))

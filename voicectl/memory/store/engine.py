@@ -124,9 +124,8 @@ def _postgresql(url: URL, busy_ms: int, answer_s: float | None) -> Engine:
     try:
         from voicectl.memory.store import postgres
     except ImportError as e:
-        raise SettingError(
-            "DATABASE_URL", "postgresql://…", "usable with the extra `postgres`", "Run: ./restart_voice_system.sh, which installs it."
-        ) from e
+        remedy = "Run: ./restart_voice_system.sh, which installs it."
+        raise SettingError("DATABASE_URL", "postgresql://…", "usable with the extra `postgres`", remedy) from e
     return postgres.engine(url, busy_ms, answer_s)
 
 
