@@ -206,8 +206,6 @@ class Run:
             fused = self.new_syncer(what)
             self.until_dead(fused, what)
             self.syncers.remove(fused)
-            self.new_syncer()
-            self.new_syncer()
         elif what == "recorder":
             self.new_recorder()
         elif what == "syncer":
@@ -226,6 +224,13 @@ class Run:
             time.sleep(self.random.uniform(0.5, Limits().lease_s * 2))
             frozen.process.send_signal(signal.SIGCONT)
         self.faults[f"{kind}: {what}"] += 1
+
+    def complete(self, count: int) -> None:
+        """Have as many syncers at work."""
+        while len(self.syncers) < count:
+            self.new_syncer()
+        for child in self.syncers:
+            child.ready.wait(30)
 
     def until_dead(self, child: Child | None, point: str) -> None:
         """Wait until it came to its point, helping where nothing else leads there; else kill it somewhere."""
@@ -292,14 +297,14 @@ class Run:
         self.wait(lambda: self.recorded() > 0, 60, "nothing is said")
         for number, (kind, what) in enumerate(listed):
             self.quota(max(1, self.plan.turns * (number + 1) // (len(listed) + 1)))
-            for child in self.syncers:
-                child.ready.wait(30)
+            self.complete(0 if kind == "syncer point" else 2)
             time.sleep(self.random.uniform(0.1, 0.6))
             self.fault(kind, what)
             said = (
                 f"{time.monotonic() - began:6.1f} s  {number + 1}/{len(listed)} {kind}: {what}; {self.recorded()} turns"
             )
             sys.stderr.write(said + "\n")
+        self.complete(2)
         faults_s = time.monotonic() - began
         self.quota(self.plan.turns, last=True)
         if not (self.recorder and self.recorder.alive):

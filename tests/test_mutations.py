@@ -88,6 +88,20 @@ MUTATIONS = [
         "tests/voice/web/test_tokens.py -k busy",
     ),
     Mutation(
+        "a dead job's journal comes before the end of its call",
+        "voicectl/voice/rooms/reconciler.py",
+        "await asyncio.to_thread(replay_left_journals, self._store, self._journals)",
+        "pass",
+        "tests/voice/rooms/test_abandoned.py",
+    ),
+    Mutation(
+        "an observer must be able to write",
+        "voicectl/voice/rooms/evidence.py",
+        "        self._write()\n",
+        "",
+        "tests/voice/rooms/test_evidence.py -k reads_succeed",
+    ),
+    Mutation(
         "a slow language model is bridged",
         "voicectl/voice/patience.py",
         "                if not begun and filler:\n",

@@ -12,7 +12,7 @@ from tests.support.letta_server import real_letta
 
 pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(400)]
 
-SHORT = Plan(turns=150, kills=4, letta_kills=0, each_point=1, moods=1, mood_s=1.5, customers=6, finish_s=120)
+SHORT = Plan(turns=100, kills=2, letta_kills=0, each_point=1, moods=1, mood_s=1.0, customers=6, finish_s=120)
 
 
 def test_every_turn_is_in_letta_once_and_in_order_whatever_is_killed_frozen_or_down(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 
 from voicectl.memory.calls import CallState, abandon, open_call_of_room, rooms_of_open_calls
 from voicectl.memory.errors import FencedOut, StoreUnavailable
+from voicectl.memory.recorder import replay_left_journals
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Lease, Leases, LeaseState
 from voicectl.voice.config import VoiceSettings
@@ -48,6 +49,7 @@ class Reconciler:
         self._name = name
         self._agent_name = settings.agent_name
         self._grace_s = settings.reconnect_grace_s
+        self._journals = settings.home / "journal"
         self._store = store
         self._leases = leases
         self._admin = admin
@@ -187,6 +189,8 @@ class Reconciler:
                 await asyncio.to_thread(self._leases.free_expired, lease)
             except FencedOut:
                 return  # it is somebody's after all
+        # What its dead job could not bring into the store is written before the call ends: afterwards it is refused.
+        await asyncio.to_thread(replay_left_journals, self._store, self._journals)
         if await asyncio.to_thread(abandon, self._store, room, fence):
             log.warning("a call was abandoned", extra={"room": room})
         self._empty.pop(room, None)
