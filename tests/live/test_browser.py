@@ -53,7 +53,7 @@ def microphone(voice: Voice, path: Path, line: str) -> Path:
 
 @pytest.fixture
 async def page(installation: Installation, voice: Voice, tmp_path: Path) -> AsyncIterator[Page]:
-    wav = microphone(voice, tmp_path / "microphone.wav", "My name is Maria, and I love old trains.")
+    wav = microphone(voice, tmp_path / "microphone.wav", "My name is Daniel, and I love old trains.")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     async with async_playwright() as driver:
         browser = await driver.chromium.launch(
@@ -104,7 +104,7 @@ async def test_a_customer_talks_through_the_page_and_forgets_a_fact(
     await expect(user.first).to_contain_text("train", ignore_case=True, timeout=40_000)
     await expect(agent.last).to_contain_text("old trains", ignore_case=True, timeout=30_000)
     facts = page.get_by_test_id("memory-fact")
-    await expect(facts.filter(has_text="name: Maria")).to_be_visible(timeout=15_000)
+    await expect(facts.filter(has_text="name: Daniel")).to_be_visible(timeout=15_000)
     loves = facts.filter(has_text="loves old trains")
     await expect(loves).to_contain_text("I love old trains", ignore_case=True)
     await expect(page.get_by_test_id("state")).to_have_attribute("data-activity", "listening", timeout=20_000)
@@ -120,7 +120,7 @@ async def test_a_customer_talks_through_the_page_and_forgets_a_fact(
 
     assert "train" in heard.lower()
     store = installation.store()
-    await wait_until(lambda: "" if texts(store, customer) == ["name: Maria"] else str(texts(store, customer)))
+    await wait_until(lambda: "" if texts(store, customer) == ["name: Daniel"] else str(texts(store, customer)))
     store.close()
 
 
