@@ -43,7 +43,7 @@ from voicectl.memory.sync.tools import Later, Tools
 from voicectl.memory.sync.verify import verify
 from voicectl.memory.syncer import Syncer
 
-pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.letta, pytest.mark.timeout(300)]
 NUMBERS = itertools.count(1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from bench.crash import RECORDER_POINTS, SYNCER_POINTS, Plan, bad, run
 from tests.support.letta_server import real_letta
 
-pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.letta, pytest.mark.timeout(400)]
 
 SHORT = Plan(turns=100, kills=2, letta_kills=0, each_point=1, moods=1, mood_s=1.0, customers=6, finish_s=120)
 

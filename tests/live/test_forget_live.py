@@ -29,7 +29,7 @@ from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import LeaseState, open_leases
 from voicectl.memory.turns import write_turn
 
-pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.letta, pytest.mark.timeout(600)]
 
 WHO, OTHER = "+8801700000042", "user:other"
 SECRET, KEPT = "quicksilver-marzipan", "rhubarb-crumble"

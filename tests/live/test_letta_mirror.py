@@ -32,7 +32,7 @@ from voicectl.memory.store.schema import calls
 from voicectl.memory.sync import ledger_agents
 from voicectl.memory.sync.link import letta_link
 
-pytestmark = [pytest.mark.letta, pytest.mark.xdist_group("letta"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.letta, pytest.mark.timeout(600)]
 
 ADE = "https://app.letta.com"
 
