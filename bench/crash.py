@@ -17,7 +17,6 @@ import os
 import random
 import secrets
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,6 +24,8 @@ import time
 import urllib.request
 from collections import Counter
 from dataclasses import dataclass, field, fields
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from sqlalchemy import func, select
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from bench.crash_child import Limits  # noqa: E402
+from bench.crash_child import Limits, start  # noqa: E402
 from bench.moody_proxy import MOODS, MoodyProxy  # noqa: E402
 from tests.support.letta_server import RealLetta, real_letta  # noqa: E402
 from voicectl.memory import profile  # noqa: E402
@@ -89,7 +90,8 @@ class Child:
     """A process of crash_child.py and what it said."""
 
     role: str
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
+    saying: Connection
     point: str = ""
     ready: threading.Event = field(default_factory=threading.Event)
     finished: bool = False
@@ -98,8 +100,7 @@ class Child:
     killed_s: float = 0.0
 
     def listen(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        for line in os.fdopen(self.saying.fileno(), "rb", closefd=False):
             words = line.decode().split()
             if words[0] == "ready":
                 self.ready.set()
@@ -109,18 +110,23 @@ class Child:
                 self.died_at = " ".join(words[1:])
             elif words[0] == "finished":
                 self.finished = True
-        self.process.wait()
         self.killed_s = self.killed_s or time.monotonic()
+        self.process.join()
+        self.saying.close()
         self.ready.set()
 
     @property
     def alive(self) -> bool:
-        return self.process.poll() is None
+        return self.process.is_alive()
 
     def kill(self) -> None:
         self.killed_s = time.monotonic()
         self.process.kill()
-        self.process.wait()
+        self.process.join()
+
+    def send(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
 
 
 class Run:
@@ -138,7 +144,6 @@ class Run:
         self.recorders: list[Child] = []
         self.hits: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
-        self.log = (home / "children.log").open("ab")
 
     # -- processes ---------------------------------------------------------------------------------------------------
 
@@ -147,10 +152,9 @@ class Run:
         env |= {"VOICE_HOME": str(self.home), "VOICE_ENV_FILE": str(self.home / "none.env")}
         env |= {"LETTA_BASE_URL": self.proxy.url, "LETTA_API_KEY": self.letta.access.key}
         die_at = [point, self.random.randint(1, 2)] if point else None
-        given = json.dumps({"home": str(self.home), "seed": self.seed, "die_at": die_at, **plan})
-        command = [sys.executable, str(ROOT / "bench" / "crash_child.py"), role, given]
-        process = subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=self.log)
-        made = Child(role, process, point)
+        given = {"home": str(self.home), "seed": self.seed, "die_at": die_at, **plan}
+        process, saying = start(role, given, env, self.home / "children.log")
+        made = Child(role, process, saying, point)
         threading.Thread(target=made.listen, daemon=True).start()
         return made
 
@@ -220,9 +224,9 @@ class Run:
             self.proxy.mood("ok")
         elif kind == "freeze":
             frozen = self.random.choice(self.syncers)
-            frozen.process.send_signal(signal.SIGSTOP)
+            frozen.send(signal.SIGSTOP)
             time.sleep(self.random.uniform(0.5, Limits().lease_s * 2))
-            frozen.process.send_signal(signal.SIGCONT)
+            frozen.send(signal.SIGCONT)
         self.faults[f"{kind}: {what}"] += 1
 
     def complete(self, count: int) -> None:
@@ -247,7 +251,7 @@ class Run:
             elif point in ("agent created", "conversation created"):
                 self.somebody_new(known=point == "conversation created")
             time.sleep(0.1)
-        child.kill() if child.alive else child.process.wait()
+        child.kill() if child.alive else child.process.join()
         time.sleep(0.05)
         if child.died_at == point:
             self.hits[point] += 1
@@ -316,7 +320,7 @@ class Run:
             child.process.terminate()
         drain = time.monotonic()
         for child in self.syncers:
-            child.process.wait(30)
+            child.process.join(30)
         result = self.result()
         result |= {
             "level": level,
@@ -331,7 +335,6 @@ class Run:
         for child in (self.recorder, *self.syncers):
             if child is not None and child.alive:
                 child.kill()
-        self.log.close()
         self.store.close()
 
     def wait(self, done: Any, seconds: float, otherwise: str) -> bool:

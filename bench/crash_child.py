@@ -1,8 +1,7 @@
 """The processes that crash.py kills: a recorder with many customers, and a syncer. Both can die at a named point.
 
-    python bench/crash_child.py recorder '{"home": ..., ...}'
-
-Each prints what it did, a line each: `said CALL ITEM SECONDS` when a turn was handed over, `died POINT` before it dies.
+Each is forked by a server that has imported all of it (`start`), because a thousand of them die in an hour. It says
+what it did, a line each: `said CALL ITEM SECONDS` when a turn was handed over, `died POINT` before it dies.
 The syncer's time limits are those in `Limits`, shorter than the product's, so that a thousand deaths fit into an hour.
 """
 
@@ -10,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import random
 import signal
 import sys
 import time
 from dataclasses import dataclass, fields
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ from voicectl.memory.errors import StoreUnavailable  # noqa: E402
 from voicectl.memory.recorder import Recorder, Role, Signals, Turn  # noqa: E402
 from voicectl.memory.store.engine import Store, open_store  # noqa: E402
 from voicectl.memory.store.schema import calls, turns  # noqa: E402
+
+NEEDED = ("voicectl.memory.syncer", "voicectl.memory.backends.letta", "voicectl.memory.sync.settling")
 
 
 @dataclass(frozen=True)
@@ -209,10 +213,25 @@ def sync(plan: dict[str, Any]) -> None:
     syncer.run(load(MemorySettings))
 
 
-if __name__ == "__main__":
-    given = json.loads(sys.argv[2])
-    if sys.argv[1] == "recorder":
-        asyncio.run(Talk(given).run())
+def live(role: str, plan: dict[str, Any], env: dict[str, str], said: Connection, log: str) -> None:
+    """What a process does from its birth on."""
+    os.dup2(said.fileno(), 1)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+    os.environ.clear()
+    os.environ.update(env)
+    if role == "recorder":
+        asyncio.run(Talk(plan).run())
         say("finished")
     else:
-        sync(given)
+        sync(plan)
+
+
+def start(role: str, plan: dict[str, Any], env: dict[str, str], log: Path) -> tuple[BaseProcess, Connection]:
+    """A new process, and where it says what it does."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["bench.crash", "bench.plain_turns", "voicectl.voice.listening", *NEEDED])
+    listening, saying = context.Pipe(duplex=False)
+    process = context.Process(target=live, args=(role, plan, env, saying, str(log)), daemon=True)
+    process.start()
+    saying.close()
+    return process, listening

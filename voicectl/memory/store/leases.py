@@ -41,14 +41,16 @@ from sqlalchemy.dialects.postgresql import insert as postgres_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.engine import URL
 from sqlalchemy.sql.elements import ColumnElement
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from voicectl.memory.config import MemorySettings
-from voicectl.memory.errors import FencedOut
+from voicectl.memory.errors import FencedOut, StoreUnavailable
 from voicectl.memory.store.engine import LEASE_TABLE, Store, keep_private, refuse_foreign, store_url
 
 log = logging.getLogger(__name__)
 
 MAX_TTL_S = 3600.0  # nobody may ask for more; a row that says more was not written by us and counts as expired
+OPEN_S = 5.0  # how long opening waits while others write
 FREE_ROWS_S = 86_400.0  # released names are forgotten after a day
 FLOOR = "fence-floor"  # the row that remembers the highest fence of the names forgotten
 
@@ -147,14 +149,30 @@ class Leases:
         self._clock = clock
         self._boot = (boot_id if boot_id is not None else host_boot_id()) if store.is_sqlite else ""
         self._insert: Any = sqlite_insert if store.is_sqlite else postgres_insert
-        with store.read() as connection:
+        self._open()
+
+    @retry(
+        retry=retry_if_exception_type(StoreUnavailable),
+        stop=stop_after_delay(OPEN_S),
+        wait=wait_fixed(0.05),
+        reraise=True,
+    )
+    def _open(self) -> None:
+        """Make the table if it is not there. Many processes may do so at once, and the first of them claim already."""
+        with self._store.read() as connection:
             there = inspect(connection).has_table(LEASE_TABLE)
             tidy = there and connection.execute(select(leases.c.name).where(self._stale()).limit(1)).first() is None
-        if not tidy:  # opening them must not wait for others' writes without need: a job opens them to be heard
-            with store.write() as connection:
-                store.lock(connection, LEASE_TABLE)
+        if tidy:  # opening them must not wait for others' writes without need: a job opens them to be heard
+            return
+        try:
+            with self._store.write() as connection:
+                self._store.lock(connection, LEASE_TABLE)
                 metadata.create_all(connection)
                 self._forget_free(connection)
+        except StoreUnavailable:
+            if not there:
+                raise
+            log.info("released leases of earlier days are forgotten another time: the store is busy")
 
     def close(self) -> None:
         """Close the connections; leases stay as they are."""
