@@ -12,23 +12,17 @@ import logging
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import psutil
 from sqlalchemy import (
-    BigInteger,
-    Column,
     Connection,
     Float,
-    MetaData,
-    Row,
     String,
-    Table,
     Update,
     and_,
+    bindparam,
     case,
     delete,
     func,
@@ -46,6 +40,9 @@ from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixe
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut, StoreUnavailable
 from voicectl.memory.store.engine import LEASE_TABLE, Store, keep_private, refuse_foreign, store_url
+from voicectl.memory.store.lease_rows import NEXT, Grant, Lease, LeaseHeld, LeaseState, lease_of, leases, metadata
+
+__all__ = ["Grant", "Lease", "LeaseHeld", "LeaseState", "Leases", "open_leases"]
 
 log = logging.getLogger(__name__)
 
@@ -53,84 +50,6 @@ MAX_TTL_S = 3600.0  # nobody may ask for more; a row that says more was not writ
 OPEN_S = 5.0  # how long opening waits while others write
 FREE_ROWS_S = 86_400.0  # released names are forgotten after a day
 FLOOR = "fence-floor"  # the row that remembers the highest fence of the names forgotten
-
-metadata = MetaData()
-leases = Table(
-    LEASE_TABLE,
-    metadata,
-    Column("name", String(400), primary_key=True),
-    Column("state", String(10), nullable=False),
-    Column("owner", String(200), nullable=False),
-    Column("fence", BigInteger, nullable=False),
-    Column("nonce", String(32), nullable=False),
-    Column("expires_s", Float(53), nullable=False),
-    Column("boot_id", String(64), nullable=False),
-    Column("note", String(200), nullable=False),  # what the next owner must know: of a room, which agent to dispatch
-)
-
-
-class LeaseState(StrEnum):
-    """What a lease is used for now. `NEXT` says who may follow whom."""
-
-    ACCEPTED = "accepted"  # claimed in a job offer; the job has not joined. Job → HELD; crash: expires, claimable
-    HELD = "held"  # the owner renews it. Owner → CLOSING or FREE; crash: expires → TAKEOVER
-    CLOSING = "closing"  # the owner deletes the room; refuses claims until released or expired
-    TAKEOVER = "takeover"  # a reconciler fenced the dead owner out; any offer may claim it at once
-    FREE = "free"  # released; the row stays so that the fence keeps growing
-
-
-NEXT: dict[LeaseState, tuple[LeaseState, ...]] = {
-    LeaseState.ACCEPTED: (LeaseState.HELD, LeaseState.FREE, LeaseState.TAKEOVER),
-    LeaseState.HELD: (LeaseState.CLOSING, LeaseState.FREE, LeaseState.TAKEOVER),
-    LeaseState.CLOSING: (LeaseState.FREE,),
-    LeaseState.TAKEOVER: (LeaseState.ACCEPTED, LeaseState.HELD),
-    LeaseState.FREE: (LeaseState.ACCEPTED, LeaseState.HELD),
-}
-
-
-@dataclass(frozen=True)
-class Grant:
-    """The right to act under a name until it expires: compare fence and nonce together, never one alone."""
-
-    name: str
-    owner: str
-    fence: int
-    nonce: str
-    state: LeaseState
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A lease as it was read: a picture of the past, to be acted on only by compare-and-set."""
-
-    name: str
-    state: LeaseState
-    owner: str
-    fence: int
-    nonce: str
-    remaining_s: float  # negative: expired that long ago, by the clock of the one who read it
-    note: str = ""
-
-    @property
-    def live(self) -> bool:
-        """Somebody holds it and has not let it expire."""
-        return self.state in (LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.CLOSING) and self.remaining_s > 0
-
-
-class LeaseHeld(FencedOut):
-    """A claim was refused: somebody holds the name.
-
-    Args:
-        lease: The row that refused it, read again after the refusal.
-    """
-
-    def __init__(self, lease: Lease | None, name: str) -> None:
-        self.lease = lease
-        super().__init__(name, 0, lease.fence if lease else 0)
-        if lease:
-            self.args = (
-                f"{name} is {lease.state} by {lease.owner} (fence {lease.fence}, {lease.remaining_s:.1f} s left)",
-            )
 
 
 class Leases:
@@ -149,6 +68,7 @@ class Leases:
         self._clock = clock
         self._boot = (boot_id if boot_id is not None else host_boot_id()) if store.is_sqlite else ""
         self._insert: Any = sqlite_insert if store.is_sqlite else postgres_insert
+        self._claim = self._claiming()
         self._open()
 
     @retry(
@@ -183,11 +103,12 @@ class Leases:
         # would be stamped in the past. For the same reason SQLite's clock is read inside the transaction.
         return literal(self._clock()) if self._store.is_sqlite else func.extract("epoch", func.clock_timestamp())
 
-    def _expired(self) -> ColumnElement[bool]:
+    def _expired(self, at: ColumnElement[Any] | None = None) -> ColumnElement[bool]:
+        now = self._now() if at is None else at
         return or_(
-            leases.c.expires_s <= self._now(),
+            leases.c.expires_s <= now,
             # Also text that somebody wrote there: SQLite sorts it behind every number.
-            leases.c.expires_s > self._now() + MAX_TTL_S,
+            leases.c.expires_s > now + MAX_TTL_S,
             leases.c.boot_id != self._boot,
         )
 
@@ -209,27 +130,33 @@ class Leases:
             ValueError: A time to live of more than an hour.
         """
         nonce = secrets.token_hex(8)
-        new: dict[str, Any] = {"state": state, "owner": owner, "nonce": nonce, "boot_id": self._boot, "note": note}
-        floor = select(func.coalesce(func.max(leases.c.fence), 0)).where(leases.c.name == FLOOR).scalar_subquery()
-        # A hand-edited row must not lock a name for ever: an unknown state is nobody's.
-        held = leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.CLOSING])
+        given = {"name": name, "state": state, "owner": owner, "nonce": nonce, "note": note, "ttl": _asked(ttl_s)}
         with self._store.write() as connection:
-            new["expires_s"] = self._until(ttl_s)
-            statement = self._insert(leases).values(name=name, fence=floor + 1, **new)
-            statement = statement.on_conflict_do_update(
-                index_elements=[leases.c.name],
-                set_={**new, "fence": leases.c.fence + 1},
-                where=or_(~held, self._expired()),
-            ).returning(leases.c.fence)
-            fence = connection.execute(statement).scalar()
+            now = {"now": self._clock()} if self._store.is_sqlite else {}
+            fence = connection.execute(
+                self._claim, {f"a_{key}": value for key, value in (given | now).items()}
+            ).scalar()
         if fence is None:
             raise LeaseHeld(self.read(name), name)
         return Grant(name, owner, int(fence), nonce, state)
 
+    def _claiming(self) -> Any:
+        """The statement of `claim`, built once: building it was more than half of its time."""
+        now = bindparam("a_now", type_=Float) if self._store.is_sqlite else self._now()
+        floor = select(func.coalesce(func.max(leases.c.fence), 0)).where(leases.c.name == FLOOR).scalar_subquery()
+        # A hand-edited row must not lock a name for ever: an unknown state is nobody's.
+        held = leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.CLOSING])
+        new: dict[str, Any] = {k: bindparam(f"a_{k}", type_=String) for k in ("state", "owner", "nonce", "note")}
+        new |= {"expires_s": now + bindparam("a_ttl", type_=Float), "boot_id": literal(self._boot)}
+        statement = self._insert(leases).values(name=bindparam("a_name", type_=String), fence=floor + 1, **new)
+        return statement.on_conflict_do_update(
+            index_elements=[leases.c.name],
+            set_={**new, "fence": leases.c.fence + 1},
+            where=or_(~held, self._expired(now)),
+        ).returning(leases.c.fence)
+
     def _until(self, ttl_s: float) -> ColumnElement[Any]:
-        if not 0 <= ttl_s <= MAX_TTL_S:
-            raise ValueError(f"a lease lasts up to {MAX_TTL_S:.0f} s, not {ttl_s} s")
-        until: ColumnElement[Any] = self._now() + ttl_s
+        until: ColumnElement[Any] = self._now() + _asked(ttl_s)
         return until
 
     def renew(self, grant: Grant, ttl_s: float) -> Grant:
@@ -310,7 +237,7 @@ class Leases:
             statement = statement.where(leases.c.name == name)
         with self._store.read() as connection:
             rows = connection.execute(statement).all()
-        return [_lease(r) for r in rows]
+        return [lease_of(r) for r in rows]
 
     def _same(self, name: str, fence: int, nonce: str) -> ColumnElement[bool]:
         return (leases.c.name == name) & (leases.c.fence == fence) & (leases.c.nonce == nonce)
@@ -386,14 +313,10 @@ class Leases:
         connection.execute(statement)
 
 
-def _lease(row: Row[Any]) -> Lease:
-    try:
-        state = LeaseState(row.state)
-    except ValueError:
-        log.warning("a lease has a state that nobody wrote", extra={"lease": row.name, "state": str(row.state)[:20]})
-        state = LeaseState.FREE
-    fence = int(row.fence) if str(row.fence).isdigit() else 0
-    return Lease(row.name, state, row.owner, fence, row.nonce, float(row.remaining_s), row.note)
+def _asked(ttl_s: float) -> float:
+    if not 0 <= ttl_s <= MAX_TTL_S:
+        raise ValueError(f"a lease lasts up to {MAX_TTL_S:.0f} s, not {ttl_s} s")
+    return ttl_s
 
 
 def host_boot_id() -> str:
