@@ -16,4 +16,5 @@ lint:  ## style, types, the direction of imports
 
 test: setup lint  ## all of it, on real parts
 	$(UV) run --no-sync pytest -n 3 --dist loadgroup -m "not live" $(PYTEST_ARGS)
-	$(UV) run --no-sync pytest -m live $(PYTEST_ARGS)
+	$(UV) run --no-sync pytest -n 2 --dist loadgroup -m "live and not alone" $(PYTEST_ARGS)
+	$(UV) run --no-sync pytest -m "live and alone" $(PYTEST_ARGS)

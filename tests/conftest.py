@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,13 @@ from voicectl.memory.config import MemorySettings, load
 from voicectl.memory.store.engine import Store, open_store
 
 FOREIGN = ("LIVEKIT_", "LETTA_", "OPENAI_", "DEEPGRAM_", "CARTESIA_", "DATABASE_URL", "VOICE_", "MEMORY_")
+
+
+@pytest.hookimpl(optionalhook=True)  # absent where xdist is
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    from tests.support.sharing import Sharing
+
+    return Sharing(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,7 @@
 """Fetch what the tests need into a cache that outlives them: `python -m tests.setup`.
 
 The same code as `voicectl up` uses, into an installation of its own under VOICE_TEST_CACHE (default
-~/.cache/voicectl-tests), plus Chromium. A second run takes seconds.
+~/.cache/voicectl-tests), plus Letta and Chromium. A second run takes seconds.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.installation import CACHE
+from tests.support.letta_server import prepare
 from voicectl.cli.system import install, livekit_server
 from voicectl.cli.system.home import Home
 from voicectl.cli.system.progress import Progress
@@ -32,7 +34,10 @@ def main() -> None:
         names=missing,
         build_page=install.page_is_missing(),
     )
-    install.run(todo, home)
+    with ThreadPoolExecutor(1) as beside:
+        letta = beside.submit(prepare)  # no test's time limit should have to cover a gigabyte
+        install.run(todo, home)
+        letta.result()
     given = livekit_server.find(home, None)
     assert given is not None
     ours = home.bin / "livekit-server"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.sharing import GROUPS
+
 pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -44,6 +46,10 @@ def test_no_file_of_ours_is_longer_than_one_sitting() -> None:
     }
 
     assert long == {}
+
+
+def test_the_tests_that_share_a_process_are_there() -> None:
+    assert [path for path in GROUPS if not (ROOT / path).is_file()] == []
 
 
 def test_no_secret_stands_in_a_tracked_file() -> None:

@@ -226,6 +226,29 @@ def fifty_first_calls_at_once_make_one_agent(rig: Rig, settings: MemorySettings)
     assert rig.backend.agents(hashed(rig.customer)) == list(ids)
 
 
+def copies_of_blocks_are_one_conversations_or_there_are_none(rig: Rig) -> None:
+    profile.put(rig.store, rig.customer, "likes tea", Origin(Source.TOOL))
+    agent = rig.backend.ensure_agent(rig.spec)
+    if isinstance(rig.backend, EmbeddedBackend):
+        for ask in (
+            lambda: rig.backend.copy_blocks(agent.id, "a step", ["profile"]),
+            lambda: rig.backend.ask_agent(rig.call.id, "change it", 5),
+        ):
+            with pytest.raises(Rejected, match="without Letta"):
+                ask()
+        return
+    copy = rig.backend.copy_blocks(agent.id, "a step", ["profile"])
+
+    assert rig.backend.get_blocks(copy.block_ids) == {"profile": "likes tea"}
+    rig.backend.put_block(copy.block_ids["profile"], "likes coffee")
+    assert rig.backend.get_blocks(agent.block_ids)["profile"] == "likes tea"
+    rig.backend.drop_conversation(copy.conversation_id)
+    with pytest.raises(NotThere):
+        rig.backend.get_blocks(copy.block_ids)
+    with pytest.raises(ModelFault, match="does not reach"):  # it has the null model alone
+        rig.backend.ask_agent(rig.conversation(), "change it", 5)
+
+
 BOTH: list[Callable[..., None]] = [
     agent_and_conversation_are_found_again,
     blocks_have_their_labels_and_values,
@@ -233,6 +256,7 @@ BOTH: list[Callable[..., None]] = [
     a_marker_is_found_only_where_its_turn_is,
     what_is_not_there_says_so,
     dropping_and_forgetting_twice_is_fine,
+    copies_of_blocks_are_one_conversations_or_there_are_none,
 ]
 
 

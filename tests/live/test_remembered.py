@@ -23,7 +23,7 @@ from voicectl.memory.store.engine import Store
 from voicectl.voice.engines.local_llm.adapter import LocalLLM
 from voicectl.voice.engines.local_llm.tools import specs_of
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(600)]
 
 SEED = 1
 PAIRS = 3

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import sys
 
 import psutil
 import pytest
+from sqlalchemy import select
 
 from tests.live.conftest import Call
 from tests.support.installation import Installation
 from tests.support.llm_stub import LLMStub, Reply, by_keyword
+from tests.support.locked import locked
 from tests.support.waiting import wait_until
 from voicectl.memory.config import load
 from voicectl.memory.store.leases import open_leases
+from voicectl.memory.store.schema import calls, turns
+from voicectl.voice.caller import alike
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.events import Attribute
 from voicectl.voice.rooms.admin import room_admin
@@ -91,7 +94,7 @@ async def test_a_killed_worker_is_replaced_and_the_call_goes_on(
         installation.start("worker")  # the supervisor's part
         sorry, _ = await caller.hear(start_s=60)
 
-    assert "cut off" in sorry.lower()
+    assert "cut" in sorry.lower()
 
 
 async def test_a_second_worker_of_the_same_installation_is_refused(installation: Installation) -> None:
@@ -109,37 +112,57 @@ async def test_a_second_worker_of_the_same_installation_is_refused(installation:
 async def test_a_worker_that_stops_hands_its_call_over_and_the_customer_stays(
     installation: Installation, script: LLMStub, place_call: Call, customer: str
 ) -> None:
-    script.script = by_keyword({"two": Reply("The second is done.")})
+    script.script = by_keyword({"pizza": Reply("Here is your pizza.")})
     async with place_call(customer) as caller:
+        await caller.hear()
+        await caller.say("My name is Daniel.")
         await caller.hear()
         old = installation.processes.pop("worker")
         old.send_signal(signal.SIGTERM)
         await asyncio.to_thread(old.wait, 60)  # it waits for calls to finish, then gives them up
         installation.start("worker")  # the supervisor's part
         sorry, _ = await caller.hear(start_s=60)
-        await caller.say("This is number two.")
+        await caller.say("I would like a pizza.")
         answer, _ = await caller.hear()
 
         assert caller.disconnect_reason is None
-    assert "cut off" in sorry.lower()
-    assert "second" in answer.lower()
+    assert "cut" in sorry.lower()
+    assert "pizza" in answer.lower()
+    async with place_call(customer) as caller:
+        greeting, _ = await caller.hear()
+    assert "daniel" in greeting.lower(), "who calls back after the restart is known"
 
 
-async def test_a_store_that_stands_still_costs_no_call_its_agent(
+async def test_a_store_that_stands_still_costs_no_call_its_agent_and_no_turn(
     installation: Installation, script: LLMStub, place_call: Call, customer: str
 ) -> None:
+    reply = "The pizza is on its way."
+    script.script = by_keyword({}, otherwise=reply)
     async with place_call(customer) as caller:
         await caller.hear()
         before = caller.agents()
-        writer = sqlite3.connect(installation.home / "leases.db", isolation_level=None)
-        writer.execute("begin immediate")
-        await asyncio.sleep(STALL_S)
-        writer.execute("rollback")
-        writer.close()
-        await caller.say("Are you still there?")
-        answer, _ = await caller.hear()
+        with locked(installation.home / "memory.db", installation.home / "leases.db"):
+            stalled = asyncio.get_running_loop().time()
+            await caller.say("Where is my pizza?")
+            during, _ = await caller.hear()
+            journal = list((installation.home / "journal").glob("*.jsonl"))
+            await asyncio.sleep(STALL_S - (asyncio.get_running_loop().time() - stalled))
+        await caller.say("Is the pizza hot?")
+        after, _ = await caller.hear()
         await asyncio.sleep(STALL_S)
 
         assert caller.agents() == before
-    assert answer.strip()
-    assert "cut off" not in answer.lower()
+        assert caller.disconnect_reason is None
+    assert [alike(words, reply) for words in (during, after)] == [True, True], (during, after)
+    assert journal, "the store was not locked"
+    await wait_until(lambda: not_kept(installation, customer, user=2, assistant=3), 15)
+
+
+def not_kept(installation: Installation, customer: str, **wanted: int) -> str:
+    """Which turns of the customer's calls are not in the store."""
+    store = installation.store()
+    statement = select(turns.c.role).join(calls).where(calls.c.customer == customer)
+    with store.read() as connection:
+        found = list(connection.execute(statement).scalars())
+    store.close()
+    return "" if all(found.count(role) >= number for role, number in wanted.items()) else f"kept: {found}"

@@ -20,7 +20,7 @@ from voicectl.memory.config import MemorySettings, load
 from voicectl.memory.store.leases import open_leases
 from voicectl.voice.rooms.registry import live_calls
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(420)]
 
 
 class User:

@@ -63,7 +63,7 @@ def test_turns_are_written_in_the_order_they_were_handed_over(recorder: Recorder
     for number in range(50):
         recorder.add(turn(number))
 
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for_texts(store, call.id, [f"turn {n}" for n in range(50)])
 
 
@@ -71,21 +71,21 @@ def test_the_same_item_twice_is_one_turn(recorder: Recorder, store: Store, call)
     recorder.add(turn(1))
     recorder.add(turn(1))
 
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for_texts(store, call.id, ["turn 1"])
 
 
 def test_control_characters_and_lone_surrogates_are_left_out(recorder: Recorder, store: Store, call) -> None:
     recorder.add(turn(1, text="a\x00b\ud800c\x1b"))
 
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for_texts(store, call.id, ["abc"])
 
 
 def test_a_very_long_turn_is_kept_whole(recorder: Recorder, store: Store, call) -> None:
     recorder.add(turn(1, text="x" * 200_000))
 
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for_texts(store, call.id, ["x" * 200_000])
 
 
@@ -95,10 +95,10 @@ def test_a_locked_store_delays_nothing_and_turns_arrive_in_order_afterwards(
     with store.write():
         for number in range(5):
             recorder.add(turn(number))
-        assert recorder.flush(5), "turns must be durable in the journal while the store is locked"
+        assert recorder.flush(15), "turns must be durable in the journal while the store is locked"
         assert Journal(tmp_path / "journal" / f"{call.id}.jsonl").waiting
         recorder.add(turn(5))
-        assert recorder.flush(5)
+        assert recorder.flush(15)
 
     wait_for(lambda: "" if len(texts(store, call.id)) == 6 else f"only {texts(store, call.id)}")
     assert texts(store, call.id) == [f"turn {n}" for n in range(6)]
@@ -113,7 +113,7 @@ def test_a_turn_of_a_fenced_out_job_goes_to_the_refused_list_and_the_job_learns_
     calls.open_call(store, customer="user:1", room="r1", desk="assistant", fence=2)
 
     recorder.add(turn(1))
-    recorder.flush(5)
+    recorder.flush(15)
     recorder.close()
 
     assert told == [True]
@@ -234,12 +234,12 @@ def test_while_postgresql_stands_still_turns_are_durable_at_once_and_arrive_in_o
     try:
         for number in range(1, 6):
             recorder.add(turn(number))
-            assert recorder.flush(1), "durable in the journal although nobody answers"
+            assert recorder.flush(15), "durable in the journal although nobody answers"
     finally:
         cluster.thaw()
 
     wait_for_texts(store, call.id, [f"turn {n}" for n in range(6)])
-    assert recorder.close()
+    assert recorder.close(30)
     assert list((tmp_path / "journal").glob("*")) == []
 
 
@@ -255,7 +255,7 @@ def test_turns_wait_while_neither_store_nor_journal_takes_them(store: Store, cal
         recorder.add(turn(2))
         assert not recorder.flush(0.3), "not durable, and not said to be"
 
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for_texts(store, call.id, [f"turn {n}" for n in range(3)])
     recorder.close()
 
@@ -269,7 +269,7 @@ def test_a_store_of_a_newer_version_that_refuses_rows_leaves_them_in_the_journal
         connection.exec_driver_sql("alter table turns rename to turns_of_tomorrow")
 
     recorder.add(turn(1))
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     recorder.close()
     assert [t.item_id for t in Journal(tmp_path / "journal" / f"{call.id}.jsonl").read()] == ["item_1"]
 
@@ -292,17 +292,17 @@ store = open_store(load(MemorySettings, home=home))
 call = calls.open_call(store, customer="user:1", room="r1", desk="assistant", fence=1)
 recorder = Recorder(store, call, journal_dir=home / "journal")
 recorder.add(Turn("item_0", Role.USER, "before", 1))
-assert recorder.flush(5)
+assert recorder.flush(15)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 used = max(p.stat().st_size for p in home.iterdir() if p.is_file())
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (used + 1000, hard))  # no file of ours may grow past the largest one
 recorder.add(Turn("item_1", Role.USER, "x" * 30_000, 2))
-assert recorder.flush(5), "not durable"
+assert recorder.flush(15), "not durable"
 assert list((home / "journal").glob("*.jsonl")), "not in the journal"
 resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 recorder.add(Turn("item_2", Role.USER, "after", 3))
-assert recorder.close()
+assert recorder.close(30)
 print(call.id)
 """
 

@@ -32,7 +32,7 @@ def child(settings: MemorySettings, point: str) -> None:
     recorder = Recorder(store, call, journal_dir=settings.home / "journal", signals=signals)
     recorder.add(Turn("item_1", Role.USER, "first", 1))
     wait_for(lambda: "" if texts(store, call.id) == ["first"] else "the first turn is not there", 20)
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     wait_for(lambda: "an attempt is out" if recorder._journal.waiting or recorder._trying else "")
     armed.set()
     if "journal" in point:  # the store refuses: somebody holds what is written

@@ -15,7 +15,7 @@ from voicectl.cli.errors import Failed
 from voicectl.cli.system import page
 from voicectl.memory.config import checkout
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]  # npm fetches, and Vite builds
 
 SOURCE = checkout() / "page"
 

@@ -8,7 +8,14 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-PRELOAD = ["voicectl.memory.recorder", "voicectl.memory.effects", "sqlalchemy.dialects.postgresql.psycopg", "alembic"]
+PRELOAD = [
+    "voicectl.memory.recorder",
+    "voicectl.memory.effects",
+    "voicectl.memory.learning.step",
+    "voicectl.memory.backends.letta",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "alembic",
+]
 
 
 def die() -> None:

@@ -54,6 +54,7 @@ class Installation:
             "VOICE_ENV_FILE": str(home / "none.env"),
             **(_scripted(llm_url) if llm_url else {"VOICE_LOCAL": "true"}),
             "MEMORY_BACKEND": "embedded",
+            "MEMORY_STEP": "off",  # it would ask the scripted model after calls
             **(environment or {}),
         }
 

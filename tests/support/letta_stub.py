@@ -22,6 +22,9 @@ class LettaStub:
         self.behaviours: list[str] = []
         self.reads_fail = False
         self.down = False  # everything is a 500, the health too
+        self.version = "0.16.8"
+        self.key = ""  # the password it asks for, everywhere but at its health, as the real one does
+        self.keeps_agents = False  # their deletion is answered with 200, and they stay
         self.agents: dict[str, dict[str, Any]] = {}
         self.blocks: dict[str, dict[str, Any]] = {}
         self.conversations: dict[str, dict[str, Any]] = {}
@@ -38,7 +41,11 @@ class LettaStub:
                 length = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(length)) if length else {}
                 url = urlsplit(self.path)
-                status, value = stub.answer(self.command, url.path.rstrip("/"), parse_qs(url.query), body)
+                known = stub.key in ("", (self.headers["Authorization"] or "").removeprefix("Bearer "))
+                if known or url.path.startswith("/v1/health"):
+                    status, value = stub.answer(self.command, url.path.rstrip("/"), parse_qs(url.query), body)
+                else:
+                    status, value = 401, {"detail": "Unauthorized"}
                 stream = isinstance(value, str)
                 data = value.encode() if stream else json.dumps(value).encode()
                 self.send_response(status)
@@ -74,6 +81,17 @@ class LettaStub:
             kept.clear()
         self.rows.clear()
 
+    def make_agent(self, name: str, system: str = "", blocks: dict[str, str] | None = None, **more: Any) -> str:
+        """An agent of somebody else, as made in ADE; its id."""
+        made = [{"label": label, "value": value} for label, value in (blocks or {}).items()]
+        body = {"name": name, "system": system, "tags": [], "memory_blocks": made, **more}
+        return str(self._agent("POST", "", {}, body)[1]["id"])
+
+    def block(self, agent_id: str, label: str) -> dict[str, Any] | None:
+        """A block that an agent shows."""
+        shown = [self.blocks[b["id"]] for b in self.agents[agent_id]["blocks"]]
+        return next((b for b in shown if b["label"] == label), None)
+
     def markers(self) -> list[str]:
         return [row["sender_id"] for row in self.rows if row["conversation"] in self.conversations]
 
@@ -82,7 +100,7 @@ class LettaStub:
             return 500, {"detail": "broken"}
         kind, _, rest = path.removeprefix("/v1/").partition("/")
         if kind == "health":
-            return 200, {"version": "0.16.8", "status": "ok"}
+            return 200, {"version": self.version, "status": "ok"}
         if kind == "providers":
             provider = {"id": "provider-1", "last_synced": str(uuid.uuid4())}
             return 200, provider if rest or method == "POST" else []
@@ -91,9 +109,17 @@ class LettaStub:
         if kind == "models":
             return 200, []
         if kind == "blocks":
+            if not rest and method == "POST":
+                made = {"id": f"block-{uuid.uuid4()}", **body}
+                self.blocks[made["id"]] = made
+                return 200, made
+            if not rest:
+                return 200, [b for b in self.blocks.values() if b["label"] == query["label"][0]]
             if rest not in self.blocks:
                 return 404, {"detail": "no block"}
             if method == "DELETE":
+                for agent in self.agents.values():
+                    agent["blocks"] = [b for b in agent["blocks"] if b["id"] != rest]
                 return 200, self.blocks.pop(rest)
             self.blocks[rest] |= body
             return 200, self.blocks[rest]
@@ -107,7 +133,7 @@ class LettaStub:
             wanted = query["conversation_id"][0]
             return 200, self._listed([r for r in self.rows if r["conversation"] == wanted], query)
         if not agent_id and method == "POST":
-            made = {"id": f"agent-{uuid.uuid4()}", "tags": body["tags"], "created_at": "1", "blocks": []}
+            made = {"id": f"agent-{uuid.uuid4()}", "created_at": "1", **body, "blocks": []}
             for block in body["memory_blocks"]:
                 block_id = f"block-{uuid.uuid4()}"
                 self.blocks[block_id] = {"id": block_id, **block}
@@ -115,16 +141,36 @@ class LettaStub:
             self.agents[made["id"]] = made
             return 200, made
         if not agent_id:
-            return 200, [a for a in self.agents.values() if set(query["tags"]) <= set(a["tags"])]
+            found = [a for a in self.agents.values() if set(query.get("tags", ())) <= set(a["tags"])]
+            return 200, [self._shown(a) for a in found if a.get("name") in query.get("name", [a.get("name")])]
         if agent_id not in self.agents:
             return 404, {"detail": "no agent"}
+        if method == "PATCH" and tail.startswith("core-memory/blocks/"):
+            return self._attach(self.agents[agent_id], *tail.split("/")[2:])
+        if method == "DELETE" and self.keeps_agents:
+            return 200, self.agents[agent_id]
         if method == "DELETE":
             self.conversations = {k: c for k, c in self.conversations.items() if c["agent_id"] != agent_id}
             return 200, self.agents.pop(agent_id)
-        return 200, self.agents[agent_id]
+        return 200, self._shown(self.agents[agent_id])
+
+    def _shown(self, agent: dict[str, Any]) -> dict[str, Any]:
+        return {**agent, "blocks": [self.blocks[b["id"]] for b in agent["blocks"] if b["id"] in self.blocks]}
+
+    def _attach(self, agent: dict[str, Any], verb: str, block_id: str) -> tuple[int, Any]:
+        if block_id not in self.blocks:
+            return 404, {"detail": "no block"}
+        label = self.blocks[block_id]["label"]
+        agent["blocks"] = [b for b in agent["blocks"] if b["id"] != block_id]
+        if verb == "attach" and any(b["label"] == label for b in agent["blocks"]):
+            return 409, {"detail": "unique_label_per_agent"}
+        agent["blocks"] += [{"id": block_id, "label": label}] if verb == "attach" else []
+        return 200, self._shown(agent)
 
     def _conversation(self, method: str, rest: str, query: dict[str, list[str]], body: Any) -> tuple[int, Any]:
         conversation_id, _, tail = rest.partition("/")
+        if not conversation_id and method == "POST" and query["agent_id"][0] not in self.agents:
+            return 404, {"detail": "no agent"}
         if not conversation_id and method == "POST":
             made = {
                 "id": f"conv-{uuid.uuid4()}",
@@ -164,7 +210,7 @@ class LettaStub:
             row = {"id": f"message-{uuid.uuid4()}", "message_type": kind, "conversation": conversation_id}
             self.rows.append({**row, "linked": behaviour != "store half-linked", **m})
         if behaviour != "ok":
-            self.silence.wait(30)
+            self.silence.wait(60)
             return 500, {"detail": "too late"}
         return 200, 'data: {"message_type":"stop_reason","stop_reason":"end_turn"}\n\ndata: [DONE]\n\n'
 

@@ -96,6 +96,8 @@ class LLMStub:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         if reply.behaviour == "no first byte":
             await asyncio.sleep(60)
+        if not body.get("stream"):  # as Letta asks for its agent's steps
+            return web.json_response(self._whole(reply))
         await response.prepare(request)
         if reply.tool:
             call = {"name": reply.tool, "arguments": json.dumps(reply.arguments)}
@@ -110,6 +112,16 @@ class LLMStub:
         await self._send(response, {}, "tool_calls" if reply.tool else "stop")
         await response.write(b"data: [DONE]\n\n")
         return response
+
+    def _whole(self, reply: Reply) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": reply.text or None}
+        if reply.tool:
+            call = {"name": reply.tool, "arguments": json.dumps(reply.arguments)}
+            message["tool_calls"] = [{"id": f"call_{len(self.requests)}", "type": "function", "function": call}]
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if reply.tool else "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "scripted"}
+        return {**head, "choices": [choice], "usage": usage}
 
     async def _send(self, response: web.StreamResponse, delta: dict[str, Any], finish: str | None = None) -> None:
         chunk = {

@@ -16,9 +16,10 @@ import pytest
 from sqlalchemy import Connection
 
 from bench.moody_letta import MoodyLetta, syncer
-from bench.our_turns import OurTurns
+from bench.our_turns import CUSTOMER, OurTurns
 from tests.support.waiting import wait_for
-from voicectl.memory.config import MemorySettings
+from voicectl.memory import history
+from voicectl.memory.config import MemorySettings, load
 from voicectl.memory.recorder import Journal, Signals
 from voicectl.memory.store.engine import Store, open_store, store_url
 
@@ -85,6 +86,22 @@ async def test_replies_come_while_another_process_holds_the_stores_lock(tmp_path
             assert Journal(tmp_path / "journal" / f"{ours.call.id}.jsonl").waiting
 
         await kept_in_order(ours)
+
+
+async def test_names_that_are_said_while_the_store_is_locked_are_learnt_in_order_once_it_is_not(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = load(MemorySettings, home=tmp_path)
+    open_store(settings).close()
+    async with running(OurTurns(tmp_path, Store(store_url(settings), busy_ms=50))) as ours:
+        with ours.store.write():
+            await ours.turn("My name is Oliver.")
+            await ours.turn("My name is Daniel.")
+            await asyncio.to_thread(wait_for, lambda: "" if "a name " in caplog.text else "nothing was tried", 10)
+
+        await asyncio.gather(*ours.tasks)
+        assert [v.line for v in history.history(ours.store, CUSTOMER)] == ["name: Oliver", "name: Daniel"]
+        assert "name: Daniel" in ours.knowledge.text()
 
 
 async def test_replies_come_while_no_turn_can_be_made_durable(tmp_path: Path) -> None:

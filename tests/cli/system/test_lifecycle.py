@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.cli.system.rig import STANDIN, Rig, free_port
+from tests.support.waiting import wait_for
 from voicectl.cli.errors import Failed, NotRunning
 from voicectl.cli.system import lifecycle
 from voicectl.cli.system.home import Home
@@ -24,7 +25,10 @@ pytestmark = pytest.mark.process
 
 
 def alive(pid: int) -> bool:
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def with_home_in_environment(home: Home) -> list[int]:
@@ -143,7 +147,7 @@ def test_down_after_the_supervisor_was_killed_leaves_nothing(rig: Rig) -> None:
     supervisor = rig.supervisor.pid()
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
-    psutil.Process(supervisor).wait(5) if psutil.pid_exists(supervisor) else None
+    wait_for(lambda: "still alive" if alive(supervisor) else "")
     said: list[str] = []
 
     stopped = lifecycle.stop_all(rig.home, said.append)
@@ -223,7 +227,7 @@ def test_a_part_that_wants_two_signals_is_not_waited_for(rig: Rig) -> None:
 
     lifecycle.stop(rig.supervisor, ["livekit"])
 
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 20, "of the 30 s of its drain"
     assert "SIGTERM 2" in rig.home.log("livekit").read_text()
 
 

@@ -63,7 +63,7 @@ def test_beside_a_foreign_server_ours_takes_another_port_and_only_loopback(
     assert listening == {"127.0.0.1"}
     begun = time.monotonic()
     lifecycle.stop_all(home, lambda _: None)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 15, "one that waits for its rooms takes longer"
     assert ports.owner(int(settings.livekit_url.rsplit(":", 1)[1])) is None
 
 

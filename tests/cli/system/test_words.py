@@ -184,12 +184,19 @@ def test_a_call_to_an_unknown_desk_is_told_with_the_list_and_exit_code_4() -> No
             self.end_headers()
             self.wfile.write(b'{"error": "no such desk"}')
 
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'[{"name": "assistant"}]')
+
     server = http.server.HTTPServer(("127.0.0.1", 0), Refuses)
-    threading.Thread(target=server.handle_request, daemon=True).start()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
     settings = load(VoiceSettings, http_port=server.server_port)
 
     with pytest.raises(DeskUnknown) as caught:
         asyncio.run(tour.token_for(settings, "user:1", "nope"))
+    server.shutdown()
     server.server_close()
 
     answer = explained(caught.value)

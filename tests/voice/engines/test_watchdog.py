@@ -115,7 +115,7 @@ async def test_turn_ends_in_time_with_one_error_and_the_next_one_works(
         await words(model)
     took = time.monotonic() - began
 
-    assert took < LIMIT_S + 1.5
+    assert took < LIMIT_S + 8, "the stub would never end it; the rest is a busy machine's"
     assert [e.recoverable for e in errors] == [False]
     assert stub.asked == 1, "one attempt a turn"
     stub.mood = "well"
@@ -132,7 +132,7 @@ async def test_address_where_nobody_listens_is_an_error_at_once() -> None:
 
 
 class Pondering(LLM[Any]):
-    """Gives an empty chunk every 50 ms, and its sentence after six of them."""
+    """Gives an empty chunk every 0.1 s, and its sentence after twelve of them."""
 
     def chat(self, *, chat_ctx: ChatContext, **given: Any) -> LLMStream:
         return _Pondered(self, chat_ctx=chat_ctx, tools=[], conn_options=given["conn_options"])
@@ -140,14 +140,14 @@ class Pondering(LLM[Any]):
 
 class _Pondered(LLMStream):
     async def _run(self) -> None:
-        for text in [""] * 6 + ["Done."]:
-            await asyncio.sleep(0.05)
+        for text in [""] * 12 + ["Done."]:
+            await asyncio.sleep(0.1)
             self._event_ch.send_nowait(ChatChunk(id="c", delta=ChoiceDelta(content=text)))
 
 
 @pytest.mark.parametrize("empty_is_life", [True, False])
 async def test_empty_chunks_are_life_only_for_the_model_that_checks_whole_sentences(empty_is_life: bool) -> None:
-    model = WatchedLLM(Pondering(), 0.2, 0.2, empty_is_life=empty_is_life)
+    model = WatchedLLM(Pondering(), 1.0, 1.0, empty_is_life=empty_is_life)
 
     if empty_is_life:
         assert await words(model) == ["Done."]

@@ -7,7 +7,7 @@ from livekit.agents.beta.tools import EndCallTool
 from livekit.agents.llm import ChatContext, Tool, ToolContext
 from livekit.agents.llm.chat_context import DYNAMIC_INSTRUCTIONS_MESSAGE_ID
 
-from voicectl.voice.engines.local_llm.examples_assistant import END_CALL, INSTRUCTIONS, RECALL, REMEMBER
+from voicectl.voice.engines.local_llm.examples_assistant import END_CALL, FORGET_FACT, INSTRUCTIONS, RECALL, REMEMBER
 from voicectl.voice.engines.local_llm.tools import ToolSpec, hint, specs_of
 
 
@@ -18,12 +18,17 @@ def assistant_tools() -> list[Tool]:
         return "saved"
 
     @function_tool
+    async def forget_fact(fact: str) -> str:
+        """Forget a fact."""
+        return f'forgotten: "{fact}"'
+
+    @function_tool
     async def recall(query: str) -> str:
         """Search earlier calls."""
         return "nothing found"
 
     end = hint(EndCallTool(end_instructions=None), END_CALL)
-    return ToolContext([hint(remember, REMEMBER), hint(recall, RECALL), end]).flatten()
+    return ToolContext([hint(remember, REMEMBER), hint(forget_fact, FORGET_FACT), hint(recall, RECALL), end]).flatten()
 
 
 def assistant_specs() -> tuple[ToolSpec, ...]:

@@ -119,3 +119,24 @@ def test_a_fact_is_the_callers_words_without_greeting_name_and_request(sentence:
 
     assert as_fact(told) == fact
     assert said_back(told)[0].lower() + said_back(told)[1:] == back
+
+
+@pytest.mark.parametrize(
+    ("sentence", "asks"),
+    [
+        ("Please forget that I'm allergic to nuts.", True),
+        ("forget my phone number", True),
+        ("Okay, can you please delete my address?", True),
+        ("I want you to forget where I live", True),
+        ("Hi, my name is Ola, please forget my old address", True),
+        ("Don't forget that I take my tea with honey.", False),
+        ("I always forget my keys", False),
+        ("Please don't forget my birthday", False),
+        ("oh, forget it", False),
+        ("forget about it, never mind", False),
+        ("did you forget my name?", False),
+        ("I forgot my password", False),
+    ],
+)
+def test_a_request_to_forget_is_told_from_forgetting(sentence: str, asks: bool) -> None:
+    assert (Cue.ASKS_TO_FORGET in shown(sentence)) is asks

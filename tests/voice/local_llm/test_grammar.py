@@ -121,6 +121,20 @@ def test_a_clear_goodbye_and_a_told_fact_need_no_model() -> None:
     )
 
 
+def test_a_request_to_forget_calls_that_tool_and_no_other_turn_offers_it() -> None:
+    specs = assistant_specs()
+
+    assert plan(says("Please forget that I'm allergic to nuts."), specs).call == (
+        "forget_fact",
+        {"fact": "is allergic to nuts"},
+    )
+    asked = plan(says("Can you forget my phone number?", "phone number is 12"), specs)
+    assert [t.name for t in asked.tools] == ["forget_fact"]
+    assert asked.grammar.startswith("root ::= tool\n")
+    for sentence in ("Don't forget that I like tea", "what is my name", "tell me a joke", "oh forget it"):
+        assert "forget_fact" not in plan(says(sentence), specs).grammar
+
+
 def test_recall_is_due_for_an_unknown_fact_and_closed_for_a_known_one() -> None:
     specs = assistant_specs()
     question = "What is my favourite fruit?"

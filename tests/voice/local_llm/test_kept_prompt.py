@@ -145,6 +145,7 @@ def real_model(home: Path) -> Iterator[tuple[LocalLLM, Path]]:
 
 
 @pytest.mark.live
+@pytest.mark.alone
 @pytest.mark.timeout(180)
 def test_the_real_model_started_again_has_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "models").symlink_to(model_home() / "models")

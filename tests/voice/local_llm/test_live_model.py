@@ -21,7 +21,7 @@ from voicectl.voice.engines.local_llm.grammar import plan
 from voicectl.voice.engines.local_llm.server import MODEL
 from voicectl.voice.engines.local_llm.tools import specs_of
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(420)]
+pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(420)]
 
 
 def model_home() -> Path:
