@@ -88,14 +88,14 @@ class Syncer:
 
 
 @contextmanager
-def syncer(home: Path, letta_url: str) -> Iterator[Syncer]:
+def syncer(home: Path, letta_url: str, password: str = "bench") -> Iterator[Syncer]:
     """Run the syncer of a home against a Letta."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("VOICE_", "MEMORY_", "LETTA_"))}
     environment |= {
         "VOICE_HOME": str(home),
         "VOICE_ENV_FILE": str(home / "none.env"),
         "LETTA_BASE_URL": letta_url,
-        "LETTA_API_KEY": "bench",
+        "LETTA_API_KEY": password,
     }
     with (home / "syncer.log").open("ab") as log:
         process = subprocess.Popen([sys.executable, "-c", SYNCER], env=environment, cwd=ROOT, stdout=log, stderr=log)

@@ -29,6 +29,7 @@ class OurTurns(PlainTurns):
     Args:
         home: The VOICE_HOME.
         store: Where the call is kept; None opens that of the home.
+        customer: Who is on the line; one call a customer.
         signals: Points at which the recorder may be held.
 
     Attributes:
@@ -36,11 +37,15 @@ class OurTurns(PlainTurns):
             listener was done with it.
     """
 
-    def __init__(self, home: Path, store: Store | None = None, signals: Signals | None = None) -> None:
+    def __init__(
+        self, home: Path, store: Store | None = None, signals: Signals | None = None, *, customer: str = CUSTOMER
+    ) -> None:
         settings = load(VoiceSettings, home=home)
         self.store = store or open_store(settings)
-        self.call = calls.open_call(self.store, customer=CUSTOMER, room="bench", desk="assistant", fence=1)
-        self.knowledge = Knowledge(self.store, self.call, settings, recall.read(self.store, CUSTOMER))
+        self.call = calls.open_call(self.store, customer=customer, room=f"bench-{customer}", desk="assistant", fence=1)
+        self.knowledge = Knowledge(
+            self.store, self.call, settings, recall.read(self.store, customer, but_call=self.call.id)
+        )
         super().__init__(self.knowledge.instructions("You are helpful."))
         self.recorder = Recorder(self.store, self.call, journal_dir=home / "journal", signals=signals)
         self.tasks: set[asyncio.Task[None]] = set()

@@ -79,13 +79,20 @@ class Ending:
     async def _close_room(self, reason: EndReason) -> None:
         try:
             await asyncio.to_thread(calls.finish, self.store, self.call, reason)
-            if self.keeper.closing:
-                async with room_admin(self.settings) as admin:
-                    await admin.delete_room(self.room)
         except FencedOut as e:
             log.warning("the call is another job's", extra={"why": str(e)})
-        except (StoreUnavailable, ServerSilent) as e:
-            log.error("the call was not closed cleanly", extra={"why": str(e)})
+            return
+        except StoreUnavailable as e:
+            # The customer must not sit in a room that is over, where a new agent would come to. Its record is closed by
+            # the reconciler once the store answers and nobody has been there for the grace.
+            log.error("the call stays open in the store for now", extra={"why": e.reason})
+        if not self.keeper.closing:
+            return
+        try:
+            async with room_admin(self.settings) as admin:
+                await admin.delete_room(self.room)
+        except ServerSilent as e:
+            log.error("the room was not deleted", extra={"why": str(e)})
 
 
 async def release(keeper: Keeper) -> None:
