@@ -33,9 +33,40 @@ _STOP = frozenset(
         ),
         *("from", "here", "i", "i'd", "i'm", "if", "in", "is", "it", "it's", "later", "my", "not", "now", "on", "or"),
         *("please", "so", "speaking", "that", "the", "this", "to", "today", "tomorrow", "what", "when", "who", "with"),
-        *("you", "your"),
+        *(
+            "you",
+            "your",
+            "then",
+            "after",
+            "before",
+            "around",
+            "about",
+            "any",
+            "anytime",
+            "tonight",
+            "next",
+            "every",
+            "once",
+        ),
+        *(
+            "maybe",
+            "sometime",
+            "instead",
+            "too",
+            "first",
+            "soon",
+            "during",
+            "until",
+            "between",
+            "whenever",
+            "only",
+            "right",
+        ),
+        *("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday", "mornings", "evenings", "up"),
+        *("weekdays", "weekends", "never", "always", "over", "there", "please", "sir", "madam", "old", "crazy"),
     ]
 )
+_DENIED = re.compile(r"(?:n['’]t|\bnot|\bnever)\s+(?:ever\s+)?$", re.IGNORECASE)  # "don't call me Bob"
 _WORD = re.compile(r"^[^\W\d_]+(?:['’-][^\W\d_]+)*$")
 
 
@@ -45,6 +76,8 @@ def name_in(text: str) -> str | None:
     At most three words, up to the first that cannot belong to a name.
     """
     for found in _ANNOUNCED.finditer(text):
+        if _DENIED.search(text[: found.start()]):
+            continue
         words: list[str] = []
         for word in found["rest"].split():
             if word.casefold() in _STOP or not _WORD.match(word) or len(words) == 3:

@@ -1,0 +1,226 @@
+"""The ledger of memory steps: which calls are due, what was intended, what became of it.
+
+A step is due for every ended call in which the customer said something, the customer's oldest call first. Every change
+is one transaction and names the attempt that makes it. Not here: the effect on the profile (applying.py), when and by
+whom a step is taken (runner.py), what people are told of it (figures.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
+
+from voicectl.memory.calls import CallState, now_ms
+from voicectl.memory.learning.quoted import Heard, heard
+from voicectl.memory.learning.states import StepState
+from voicectl.memory.learning.strategy import Strategy
+from voicectl.memory.lines import Line
+from voicectl.memory.profile import read_lines
+from voicectl.memory.store.engine import Store
+from voicectl.memory.store.schema import calls, customers, memory_steps, profile_ops, turns
+from voicectl.memory.turns import Role
+
+WAITS_S = (5.0, 20.0, 80.0, 320.0, 1280.0)  # after each failure; one more failure and a person must look
+_OVER = (StepState.DONE, StepState.DEAD)
+
+
+@dataclass(frozen=True)
+class Due:
+    """A call that has something to teach."""
+
+    call_id: str
+    customer: str
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An attempt, as it was committed before anybody was asked.
+
+    Args:
+        call_id: The call.
+        customer: Customer key.
+        attempt: Its number; the effect of an earlier one is refused.
+        strategy: How.
+        model: Which model is asked, for the log.
+        base_op: The profile's last operation then.
+        base: The profile's lines then.
+        said: The call.
+        started_ms: When the call began.
+        deadline_ms: The model is not asked beyond this.
+        conversation_id: What an earlier attempt left in Letta.
+    """
+
+    call_id: str
+    customer: str
+    attempt: int
+    strategy: Strategy
+    model: str
+    base_op: int
+    base: tuple[Line, ...]
+    said: tuple[Heard, ...]
+    started_ms: int
+    deadline_ms: int
+    conversation_id: str | None
+
+
+def customers_own() -> ColumnElement[bool]:
+    """Calls of the present generation: those of who was forgotten are nobody's business."""
+    return and_(customers.c.key == calls.c.customer, customers.c.generation == calls.c.generation)
+
+
+def unlearnt() -> Select[tuple[str, str]]:
+    """Calls that must have a step and have had none that is over."""
+    spoke = select(turns.c.seq).where(turns.c.call_id == calls.c.id, turns.c.role == Role.USER).exists()
+    return (
+        select(calls.c.id, calls.c.customer)
+        .join(customers, customers_own())
+        .outerjoin(memory_steps, memory_steps.c.call_id == calls.c.id)
+        .where(calls.c.learnt == 0, calls.c.state == CallState.ENDED, spoke)
+        .where(or_(memory_steps.c.state.is_(None), memory_steps.c.state.not_in(_OVER)))
+    )
+
+
+def due(store: Store, limit: int, at_ms: int | None = None) -> list[Due]:
+    """Calls whose step may be taken now, one a customer: what they said first is learnt first.
+
+    Args:
+        store: The store.
+        limit: How many.
+        at_ms: Now, in milliseconds since 1970.
+    """
+    statement = unlearnt().add_columns(memory_steps.c.due_ms, memory_steps.c.state)
+    statement = statement.order_by(calls.c.started_ms, calls.c.id).limit(limit * 10)
+    now = now_ms() if at_ms is None else at_ms
+    with store.read() as connection:
+        rows = connection.execute(statement).all()
+    oldest: dict[str, Due] = {}
+    waits: set[str] = set()
+    for row in rows:
+        if row.customer in oldest or row.customer in waits:
+            continue
+        if row.state == StepState.WAITING and row.due_ms > now:
+            waits.add(row.customer)
+        else:
+            oldest[row.customer] = Due(row.id, row.customer)
+    return list(oldest.values())[:limit]
+
+
+def quiet(store: Store, for_s: float, at_ms: int | None = None) -> bool:
+    """Whether there is no call anywhere, and has been none for a while."""
+    open_ = select(calls.c.id).where(calls.c.state.in_([CallState.OPEN, CallState.ENDING])).limit(1)
+    now = now_ms() if at_ms is None else at_ms
+    # A call that has just ended is not learnt yet: by its mark it is found without reading the others.
+    just = select(calls.c.id).where(
+        calls.c.learnt == 0, calls.c.state == CallState.ENDED, calls.c.ended_ms > now - round(for_s * 1000)
+    )
+    with store.read() as connection:
+        if connection.execute(open_).first() is not None:
+            return False
+        return for_s <= 0 or connection.execute(just.limit(1)).first() is None
+
+
+def begin(store: Store, due: Due, strategy: Strategy, model: str, limit_s: float) -> Intent | None:
+    """Commit that a step is about to be taken; None when there is nothing to do any more.
+
+    Raises:
+        StoreUnavailable: Nothing was committed.
+    """
+    now = now_ms()
+    mine = memory_steps.c.call_id == due.call_id
+    with store.write() as connection:
+        store.lock(connection, "memory step", due.call_id)  # of two that begin at once the second sees the first's row
+        if connection.execute(unlearnt().where(calls.c.id == due.call_id)).first() is None:
+            return None
+        before = connection.execute(select(memory_steps).where(mine)).first()
+        last = select(func.max(profile_ops.c.id)).where(profile_ops.c.customer == due.customer)
+        base_op = int(connection.execute(last).scalar() or 0)
+        began = connection.execute(select(calls.c.started_ms).where(calls.c.id == due.call_id)).scalar_one()
+        values = {
+            "state": StepState.RUNNING,
+            "attempt": 1 if before is None else int(before.attempt) + 1,
+            "strategy": strategy,
+            "model": model[:100],
+            "base_op": base_op,
+            "due_ms": now,
+            "deadline_ms": now + round(limit_s * 1000),
+            "at_ms": now,
+        }
+        if before is None:
+            connection.execute(insert(memory_steps).values(call_id=due.call_id, **values))
+        else:
+            connection.execute(update(memory_steps).where(mine).values(values))
+        return Intent(
+            call_id=due.call_id,
+            customer=due.customer,
+            attempt=int(str(values["attempt"])),
+            strategy=strategy,
+            model=model,
+            base_op=base_op,
+            base=tuple(read_lines(connection, due.customer)),
+            said=tuple(heard(connection, due.call_id)),
+            started_ms=int(began),
+            deadline_ms=now + round(limit_s * 1000),
+            conversation_id=None if before is None else before.conversation_id,
+        )
+
+
+def of_attempt(intent: Intent) -> ColumnElement[bool]:
+    """The step's row, while it is this attempt's."""
+    return and_(
+        memory_steps.c.call_id == intent.call_id,
+        memory_steps.c.attempt == intent.attempt,
+        memory_steps.c.state == StepState.RUNNING,
+    )
+
+
+def note_copy(store: Store, intent: Intent, conversation_id: str) -> bool:
+    """Record what this attempt made in Letta; False when somebody else has the step by now."""
+    with store.write() as connection:
+        done = connection.execute(
+            update(memory_steps).where(of_attempt(intent)).values(conversation_id=conversation_id)
+        )
+        return done.rowcount == 1
+
+
+def copy_dropped(store: Store, call_id: str, conversation_id: str) -> None:
+    """It is not in Letta any more."""
+    mine = and_(memory_steps.c.call_id == call_id, memory_steps.c.conversation_id == conversation_id)
+    with store.write() as connection:
+        connection.execute(update(memory_steps).where(mine).values(conversation_id=None))
+
+
+def left_in_letta(store: Store, limit: int = 5) -> list[tuple[str, str, str]]:
+    """Conversations of steps that are over: call, customer, conversation."""
+    statement = (
+        select(memory_steps.c.call_id, calls.c.customer, memory_steps.c.conversation_id)
+        .join(calls, calls.c.id == memory_steps.c.call_id)
+        .where(memory_steps.c.state.in_(_OVER), memory_steps.c.conversation_id.is_not(None))
+        .limit(limit)
+    )
+    with store.read() as connection:
+        return [(str(r[0]), str(r[1]), str(r[2])) for r in connection.execute(statement)]
+
+
+def put_off(store: Store, intent: Intent, why: str, wait_s: float = 0.0) -> None:
+    """The attempt is given up through no fault: it counts for nothing."""
+    now = now_ms()
+    values = {"state": StepState.WAITING, "why": why, "due_ms": now + round(wait_s * 1000), "at_ms": now}
+    with store.write() as connection:
+        connection.execute(update(memory_steps).where(of_attempt(intent)).values(values))
+
+
+def failed(store: Store, intent: Intent, why: str) -> StepState:
+    """The attempt failed: later again, or a person must look."""
+    now = now_ms()
+    with store.write() as connection:
+        count = connection.execute(select(memory_steps.c.failures).where(of_attempt(intent))).scalar()
+        if count is None:
+            return StepState.WAITING  # another attempt's by now
+        state = StepState.WAITING if count < len(WAITS_S) else StepState.DEAD
+        wait_s = WAITS_S[count] if count < len(WAITS_S) else 0.0
+        values = {"state": state, "failures": count + 1, "why": why, "at_ms": now}
+        connection.execute(
+            update(memory_steps).where(of_attempt(intent)).values(due_ms=now + round(wait_s * 1000), **values)
+        )
+    return state
