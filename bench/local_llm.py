@@ -31,7 +31,7 @@ from livekit.agents.types import APIConnectOptions
 
 from voicectl.memory.config import checkout
 from voicectl.voice.engines.local_llm.adapter import LocalLLM
-from voicectl.voice.engines.local_llm.examples_assistant import END_CALL, INSTRUCTIONS, RECALL, REMEMBER
+from voicectl.voice.engines.local_llm.examples_assistant import END_CALL, FORGET_FACT, INSTRUCTIONS, RECALL, REMEMBER
 from voicectl.voice.engines.local_llm.text import squash
 from voicectl.voice.engines.local_llm.tools import hint
 
@@ -85,6 +85,12 @@ async def remember(fact: str) -> str:
 
 
 @function_tool
+async def forget_fact(fact: str) -> str:
+    """Forget a fact about the caller."""
+    return f'forgotten: "{fact}"'
+
+
+@function_tool
 async def recall(query: str) -> str:
     """Search what was said in earlier calls."""
     return f"nothing found about {query}"
@@ -93,7 +99,7 @@ async def recall(query: str) -> str:
 def assistant_tools() -> list[Tool]:
     """The assistant desk's tools with their hints."""
     end = hint(EndCallTool(end_instructions=None), END_CALL)
-    return ToolContext([hint(remember, REMEMBER), hint(recall, RECALL), end]).flatten()
+    return ToolContext([hint(remember, REMEMBER), hint(forget_fact, FORGET_FACT), hint(recall, RECALL), end]).flatten()
 
 
 def context(facts: str, greeting: str) -> ChatContext:

@@ -1,4 +1,4 @@
-"""Somebody else's LiveKit agent, given memory: the six lines marked (+) are all that was added.
+"""Somebody else's LiveKit agent, given memory: the five lines marked (+) are all that was added.
 
 Run it beside an installation (`voicectl up`):
 
@@ -11,10 +11,8 @@ attribute `voice.customer` in the token that you mint, or from the phone number 
 from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobProcess
 
 from voicectl.memory.config import load
-from voicectl.voice import engines
-from voicectl.voice.call import join_call  # (+)
+from voicectl.voice import accept_call, engines, join_call  # (+)
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.offers import accept_call  # (+)
 
 
 def prewarm(process: JobProcess) -> None:
@@ -34,6 +32,6 @@ async def entry(ctx: JobContext) -> None:
     session = AgentSession(stt=speech.stt, llm=speech.llm, tts=speech.tts, vad=speech.vad)
     agent = Agent(
         instructions=call.instructions("You are the front desk of a small hotel."),  # (+) memory in the prompt
-        tools=call.tools,  # (+) remember, recall
+        tools=call.tools,  # (+) remember, forget_fact, recall
     )
     await call.start(session, agent)  # instead of session.start(agent, room=ctx.room)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 import shlex
 from pathlib import Path
@@ -63,13 +64,24 @@ def test_every_voicectl_command_in_the_readme_exists() -> None:
             assert words[1] in known[words[0]], words
 
 
-def test_the_memory_lines_shown_in_the_readme_are_those_of_the_example() -> None:
-    example = (ROOT / "examples" / "plain_agent.py").read_text()
-    shown = README.split("```python")[1].split("```")[0]
+def python_shown() -> list[str]:
+    return [part.split("```")[0] for part in README.split("```python")[1:]]
 
-    for line in shown.splitlines():
+
+@pytest.mark.parametrize(("number", "name"), [(0, "plain_agent.py"), (2, "test_front_desk.py")])
+def test_the_lines_of_livekit_agents_shown_in_the_readme_are_those_of_the_examples(number: int, name: str) -> None:
+    example = (ROOT / "examples" / name).read_text()  # run by tests/live/test_plain_agent.py
+
+    for line in python_shown()[number].splitlines():
         code = line.split("  #")[0].strip()
         assert code in example, code
+
+
+def test_memory_alone_as_the_readme_shows_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.chdir(tmp_path):
+        exec(compile(python_shown()[1], "README.md", "exec"), {})
+
+    assert "- name: Ada\n- keeps bees\n" in capsys.readouterr().out
 
 
 def test_every_dotenv_name_is_a_setting() -> None:

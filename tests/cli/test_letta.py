@@ -71,11 +71,13 @@ def test_a_server_that_a_person_named_is_used_and_none_is_run(home: Path, monkey
     assert [p.name for p in letta.parts(settings(home), Home(home))] == ["syncer"]
 
 
-def test_without_letta_nothing_is_chosen_and_nothing_runs(home: Path) -> None:
+def test_without_letta_nothing_is_chosen_and_only_the_learner_runs(home: Path) -> None:
     embedded = settings(home, backend="embedded")
 
     assert letta.choose(embedded, situation()) == ({}, [])
-    assert letta.parts(embedded, Home(home)) == []
+    learner = letta.parts(embedded, Home(home))
+    assert [(p.name, p.optional, p.missing()) for p in learner] == [("syncer", True, "")]  # it learns from calls
+    assert letta.parts(settings(home, backend="embedded", memory_step="off"), Home(home)) == []
 
 
 @pytest.mark.parametrize(

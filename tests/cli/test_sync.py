@@ -173,6 +173,33 @@ def test_status_tells_lag_backlog_and_outage_from_the_rows(
     assert document("sync", "status", "--json")[1]["backend"] == "embedded"
 
 
+def test_a_memory_step_that_failed_for_good_is_listed_and_retried(
+    store: Store, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicectl.memory.backends import LlmEndpoint
+    from voicectl.memory.learning import due
+    from voicectl.memory.learning.proposal import ModelFailed
+    from voicectl.memory.learning.step import Asking, learn
+    from voicectl.memory.learning.strategy import Strategy
+
+    monkeypatch.setenv("MEMORY_BACKEND", "embedded")
+    with store.write() as connection:
+        write_turn(connection, call, Turn("item-1", Role.USER, "I live in Leeds", now_ms()))
+    finish(store, call, "done")
+    assert document("sync", "status", "--json")[1]["steps"]["waiting"] == 1
+    for _ in range(len(due.WAITS_S) + 1):
+        with pytest.raises(ModelFailed):
+            learn(store, call.id, Asking(Strategy.EXTRACT, LlmEndpoint("http://127.0.0.1:9/v1", "none")))
+
+    listed = document("sync", "list", KEY, "--json")[1]["dead_letters"]
+
+    assert [(x["call"], x["seq"], x["state"]) for x in listed] == [(call.id, "memory step", "dead")]
+    assert "not reachable" in listed[0]["why"]
+    assert "1 failed: the model of the memory step: not reachable" in run("sync", "status")[1]
+    assert run("sync", "retry", KEY) == (0, f"{call.id} is learnt from again\n")
+    assert document("sync", "list", "--json")[1]["dead_letters"] == []
+
+
 def test_rebuild_is_refused_with_5_and_done_with_replace(
     store: Store, letta: LettaStub, call: Call, settings: MemorySettings
 ) -> None:
@@ -185,3 +212,20 @@ def test_rebuild_is_refused_with_5_and_done_with_replace(
     assert letta.agents == {}
     assert figures.sync_figures(store).backlog == 2
     assert settings.home.exists()
+
+
+def test_status_tells_how_calls_are_learnt_from_and_why(
+    store: Store, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicectl.cli.system.survey import learning
+
+    monkeypatch.setenv("MEMORY_BACKEND", "embedded")
+    monkeypatch.setenv("MEMORY_STEP", "agent")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-a-test")
+
+    told = learning()
+
+    assert (told["strategy"], told["steps"]["waiting"], told["steps"]["dead"]) == ("extract", 0, 0)
+    assert "needs Letta" in told["why"]
+    monkeypatch.setenv("MEMORY_STEP", "off")
+    assert learning()["strategy"] == "off"

@@ -1,11 +1,12 @@
 """The store tests run on both stores: SQLite in a file, and a real PostgreSQL, a database each test.
 
-Modules directly in this folder get every test with a store twice, unless a test says which (`on_sqlite`); those in
-folders below keep SQLite.
+Modules directly in this folder get every test with a store twice, unless a test says which; those in folders below keep
+SQLite, unless a test says `store_url`. All of them on both: VOICE_TEST_ALL_STORES=1 pytest tests/memory
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +22,7 @@ STORES = ["sqlite", "postgresql"]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    here = metafunc.definition.path.parent == HERE
+    here = metafunc.definition.path.parent == HERE or "VOICE_TEST_ALL_STORES" in os.environ
     chosen = any("store_url" in m.args[0] for m in metafunc.definition.iter_markers("parametrize"))
     if here and not chosen and "store_url" in metafunc.fixturenames:
         metafunc.parametrize("store_url", STORES, indirect=True)

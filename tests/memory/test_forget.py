@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from sqlalchemy import select
 
 from tests.support.letta_stub import LettaStub
 from voicectl.memory import admin, calls, forget, in_letta, profile, recall, traces
-from voicectl.memory.backends import NotThere
+from voicectl.memory.backends import Ambiguous, BackendFault, NotThere
 from voicectl.memory.backends.letta import LettaBackend
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import CustomerUnknown, FencedOut, Refused, StoreUnavailable
@@ -118,10 +119,10 @@ def ended(store: Store, call: calls.Call) -> None:
     calls.finish(store, call, "done")
 
 
-def mirrored(store: Store, backend: LettaBackend) -> None:
+def mirrored(store: Store, backend: LettaBackend, who: str = WHO) -> None:
     tools = Tools(store, backend)
-    sync_turns(tools, WHO)
-    sync_blocks(tools, WHO)
+    sync_turns(tools, who)
+    sync_blocks(tools, who)
 
 
 def test_nothing_of_a_forgotten_customer_is_in_any_file_and_the_others_are_untouched(
@@ -195,7 +196,7 @@ def test_a_live_call_is_ended_first_when_asked_and_its_job_can_write_nothing_any
         WHO, end_calls=True
     )
     recorder.add(Turn("after", Role.USER, f"and also {SECRET}", 1))
-    assert recorder.flush(5)
+    assert recorder.flush(15)
     recorder.close()
 
     assert closed == receipt.calls_ended == ["call-1"]
@@ -319,6 +320,7 @@ def test_with_letta_away_the_stores_part_is_done_and_the_syncer_does_the_rest(
     assert "the syncer deletes them when Letta answers" in receipt.left[0]
     assert traces.rows(store, WHO) == {}
     letta.down = False
+    clock.wait(in_letta.EMPTY_S)
     assert in_letta.sweep(store, backend) == 1
     clock.wait(in_letta.EMPTY_S)
     in_letta.sweep(store, backend)
@@ -344,6 +346,48 @@ def test_an_agent_that_could_not_be_deleted_leaves_no_block_behind_for_ever(
 
     assert forgetting.run(WHO).left == []
     assert (letta.agents, letta.blocks) == ({}, {})
+
+
+def test_an_agent_that_stays_although_its_deletion_was_answered_is_named_and_nobody_waits_for_ever(
+    store: Store, settings: MemorySettings, forgetting: Forgetting, backend: LettaBackend, letta: LettaStub
+) -> None:
+    plant(store, settings.home)
+    mirrored(store, backend)
+    letta.keeps_agents = True
+    (agent,) = letta.agents
+
+    with pytest.raises(Ambiguous, match=agent):
+        backend.forget(hashed(WHO))
+    receipt = forgetting.run(WHO)
+
+    assert receipt.letta == InLetta.OPEN
+    assert [agent in words for words in receipt.left] == [True], receipt.left
+    letta.keeps_agents = False
+    assert forgetting.run(WHO).left == []
+    assert letta.agents == {}
+
+
+def test_one_whose_agent_cannot_be_deleted_does_not_keep_the_sweep_from_the_others(
+    store: Store, settings: MemorySettings, leases: Leases, backend: LettaBackend, letta: LettaStub
+) -> None:
+    for number, customer in enumerate(["user:1", "user:2", "user:3"]):
+        plant(store, settings.home, room=f"call-{number}", who=customer)
+        mirrored(store, backend, customer)
+        Forgetting(store, leases, settings.home).run(customer)
+    whole, stuck = letta.answer, []
+
+    def stubborn(method: str, path: str, query: Any, body: Any) -> tuple[int, Any]:
+        if method == "DELETE" and "/agents/" in path and path in (stuck or [path]):
+            stuck[:] = [path]
+            return 500, {}
+        return whole(method, path, query, body)
+
+    letta.answer = stubborn  # type: ignore[method-assign]
+    for _ in range(3):
+        with contextlib.suppress(BackendFault):
+            in_letta.sweep(store, backend)
+
+    assert [f"/v1/agents/{agent}" for agent in letta.agents] == stuck
 
 
 def test_an_unknown_customer_is_named_and_a_forgotten_one_can_be_forgotten_again(

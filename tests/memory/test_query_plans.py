@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,10 +12,12 @@ from sqlalchemy import Connection, event
 
 from voicectl.memory import calls, effects, profile, recall
 from voicectl.memory.recorder import Role, Turn, write_turn
+from voicectl.memory.search import search
 from voicectl.memory.store.engine import Store
 
 pytestmark = pytest.mark.unit
 Statement = tuple[str, Any]
+BY_WORDS = re.compile(r"SCAN turn_index VIRTUAL TABLE INDEX \d+:M")  # M: by MATCH; without, FTS5 reads all its rows
 
 
 @contextmanager
@@ -23,7 +26,7 @@ def watched(store: Store) -> Iterator[list[Statement]]:
     asked: list[Statement] = []
 
     def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:
-        if statement.lstrip().upper().startswith("SELECT"):
+        if statement.lstrip().upper().startswith(("SELECT", "WITH")):
             asked.append((statement, parameters))
 
     event.listen(store.engine, "before_cursor_execute", note)
@@ -37,7 +40,7 @@ def scans(connection: Connection, statement: str, parameters: Any) -> list[str]:
     """Steps of a plan that read a whole table."""
     if connection.dialect.name == "sqlite":
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
-        return [r[3] for r in plan if r[3].startswith("SCAN")]
+        return [r[3] for r in plan if r[3].startswith("SCAN") and not BY_WORDS.match(r[3])]
     plan = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
     return [r[0] for r in plan if "Seq Scan" in r[0]]
 
@@ -72,11 +75,12 @@ def fill(store: Store) -> None:
     [
         (lambda s: recall.read(s, "user:1", but_call="c-1"), 3),
         (lambda s: recall.said_in(s, "c-1", 40), 1),
-        (lambda s: recall.search(s, "user:1", "hello there"), 1),
+        (lambda s: search(s, "user:1", "hello there"), 2),
+        (lambda s: search(s, "user:1", "what did I say"), 3),
         (lambda s: calls.open_call_of_room(s, "r1"), 1),
         (lambda s: effects.unsettled(s, "c-1"), 1),
     ],
-    ids=["join", "history", "search", "room", "effects"],
+    ids=["join", "history", "search", "search for nothing", "room", "effects"],
 )
 def test_no_query_of_a_call_reads_a_whole_table(store: Store, work: Callable[[Store], object], at_least: int) -> None:
     fill(store)
@@ -88,6 +92,23 @@ def test_no_query_of_a_call_reads_a_whole_table(store: Store, work: Callable[[St
     with store.read() as connection:
         found = {s.split("FROM")[1][:40]: scans(connection, s, p) for s, p in asked}
     assert all(steps == [] for steps in found.values()), found
+
+
+def test_words_are_looked_up_in_their_index(store: Store) -> None:
+    fill(store)
+
+    with watched(store) as asked:
+        search(store, "user:1", "hello there")
+
+    statement, parameters = next((s, p) for s, p in asked if "turn_index" in s or "tsquery" in s)
+    with store.read() as connection:
+        if store.is_sqlite:
+            steps = [r[3] for r in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert BY_WORDS.match(steps[0])
+            assert all(step.startswith("SEARCH") or "ORDER BY" in step for step in steps[1:]), steps
+        else:
+            steps = [r[0] for r in connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)]
+            assert any("Bitmap Index Scan on ix_turns_words" in step for step in steps), steps
 
 
 def test_a_plan_without_an_index_is_seen(store: Store) -> None:

@@ -8,6 +8,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -26,9 +27,18 @@ from voicectl.memory.store.schema import customers, metadata
 pytestmark = pytest.mark.unit
 
 
+def of_the_schema(_object: Any, name: str | None, kind: str, *_: Any) -> bool:
+    """All but the full text index, which each database makes in its own way and SQLAlchemy cannot describe."""
+    return not str(name).startswith("turn_index") and (kind, name) not in (
+        ("index", "ix_turns_words"),
+        ("column", "words"),
+    )
+
+
 def test_the_migrations_make_the_tables_of_the_schema(store: Store) -> None:
     with store.read() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+        opts = {"version_table": VERSION_TABLE, "include_object": of_the_schema}
+        context = MigrationContext.configure(connection, opts=opts)
         assert compare_metadata(context, metadata) == []
 
 

@@ -30,6 +30,7 @@ _CODES: dict[type[Exception], int] = {
     memory_errors.StoreForeign: REFUSED,
     memory_errors.CustomerUnknown: NOT_FOUND,
     memory_errors.OperationUnknown: NOT_FOUND,
+    memory_errors.AgentUnknown: NOT_FOUND,
     memory_errors.Refused: REFUSED,
     memory_errors.FencedOut: REFUSED,
     memory_errors.CallOver: REFUSED,

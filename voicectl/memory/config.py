@@ -216,6 +216,14 @@ class MemorySettings(Settings):
         description="How much of what we know goes into the prompt, in tokens (4 characters each).",
     )
 
+    memory_step: str = Field(
+        "auto",
+        validation_alias="MEMORY_STEP",
+        pattern="^(auto|extract|agent|off)$",
+        description="What is learnt from a call after it. extract: the language model lists facts, we add those that "
+        "are in the caller's words. agent: Letta's agent edits its blocks, same check. off: nothing. auto: extract.",
+    )
+
     @field_validator("home")
     @classmethod
     def _home_is_absolute(cls, home: Path) -> Path:

@@ -9,6 +9,7 @@ MemoryFault
 ├── CallOver            the call has ended or is unknown; nothing more is written to it
 ├── CustomerUnknown     no such customer
 ├── OperationUnknown    no such line or operation of a customer
+├── AgentUnknown        Letta has no such agent, or it is a customer's
 ├── BackendFault        what the mirrored server said or did not say (drawn in backends/__init__.py)
 └── Refused             a change that was understood and not made (conflict, limit, not confirmed)
 """
@@ -132,3 +133,17 @@ class Refused(MemoryFault):
     def __init__(self, what: str, why: str, remedy: str = "") -> None:
         self.what, self.why, self.remedy = what, why, remedy
         super().__init__(f"{what}: {why}.{' ' + remedy if remedy else ''}")
+
+
+class AgentUnknown(MemoryFault):
+    """Letta has no agent of that id or name that is not a customer's of ours.
+
+    Args:
+        wanted: What was asked for.
+        near: Names that look like it, or some that there are.
+    """
+
+    def __init__(self, wanted: str, near: list[str]) -> None:
+        self.wanted, self.near = wanted, near
+        there = f"Did you mean: {', '.join(near)}?" if near else "It has no agents but those of our customers."
+        super().__init__(f"Letta has no agent {wanted[:80]!r}. {there}")

@@ -77,6 +77,7 @@ class Receipt:
         calls_ended: Rooms whose call was ended for this.
         files: How many files were deleted.
         agents: Agents deleted in Letta.
+        conversations: Conversations deleted in agents of desks, which are somebody else's.
         letta: How far that is; see in_letta.InLetta.
         left: What is not done, and what does it.
         kept: What voicectl cannot delete, each with its retention.
@@ -89,6 +90,7 @@ class Receipt:
     calls_ended: list[str] = field(default_factory=list)
     files: int = 0
     agents: int = 0
+    conversations: int = 0
     letta: InLetta = InLetta.NONE
     left: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -231,10 +233,11 @@ class Forgetting:
         try:
             for _ in range(LOOKS):
                 self.leases.renew(grant, LEASE_S)
-                state, gone = look_again(self.store, self.backend, receipt.stands_for)
-                receipt.letta, receipt.agents = state, receipt.agents + gone
+                seen = look_again(self.store, self.backend, receipt.stands_for)
+                receipt.letta, receipt.agents = seen.state, receipt.agents + seen.agents
+                receipt.conversations += seen.conversations
                 self.signal(Step.AGENTS)
-                if state == InLetta.CLEAR:
+                if seen.state == InLetta.CLEAR:
                     return
                 self.wait(EMPTY_S)
             receipt.left.append("agents in Letta keep turning up; the syncer deletes them")

@@ -48,6 +48,7 @@ class Version:
         undoes: The operation it takes back.
         undone_by: The operation that took it back.
         position: The line it is about, the same for all its operations.
+        model: Which model said so, of a memory step.
     """
 
     id: int
@@ -63,6 +64,7 @@ class Version:
     undoes: int | None
     undone_by: int | None
     position: int
+    model: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Blamed:
         call_ms: When that call began.
         sentence: The words that taught it; of an import, file and line.
         restored_by: The undo that brought it back; None: it was never away.
+        model: Which model said so, of a memory step.
     """
 
     id: int
@@ -90,6 +93,7 @@ class Blamed:
     call_ms: int | None
     sentence: str | None
     restored_by: int | None
+    model: str | None = None
 
 
 def history(store: Store, customer: str) -> list[Version]:
@@ -130,6 +134,7 @@ def _version(row: Row[Any], undone_by: int | None) -> Version:
         undoes=None if row.undoes is None else int(row.undoes),
         undone_by=undone_by,
         position=int(row.position if row.position is not None else row.id),
+        model=row.model,
     )
 
 
@@ -173,6 +178,7 @@ def blame(store: Store, customer: str, line: str | None = None) -> list[Blamed]:
                 call_ms=began.get(taught.call_id or ""),
                 sentence=taught.because,
                 restored_by=None if taught is last else last.id,
+                model=taught.model,
             )
         )
     return found

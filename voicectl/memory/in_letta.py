@@ -1,4 +1,6 @@
-"""Agents of forgotten customers in Letta: deleted until none is listed twice, and again when one turns up later.
+"""What Letta has of forgotten customers: deleted until none is listed twice, and again when something turns up later.
+
+That is their agents, and the conversations of their calls in desks' agents, which are somebody else's and stay.
 
 A syncer that stood still may make an agent after everything was deleted; it carries the old generation in its tags. The
 forget command looks until Letta is clear, the syncer goes on looking (`sweep`), one customer at a time, oldest look
@@ -11,6 +13,7 @@ import logging
 import threading
 import time
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import and_, or_, select, update
 
@@ -19,6 +22,7 @@ from voicectl.memory.calls import now_ms
 from voicectl.memory.errors import StoreUnavailable
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import forgotten
+from voicectl.memory.sync import foreign
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,15 @@ class InLetta(StrEnum):
     CLEAR = "clear"  # nothing. An agent of an old generation turns up, and is deleted → OPEN
 
 
-def look_again(store: Store, backend: Backend, name: str) -> tuple[InLetta, int]:
+class Looked(NamedTuple):
+    """How it stands, and how much was deleted just now."""
+
+    state: InLetta
+    agents: int
+    conversations: int
+
+
+def look_again(store: Store, backend: Backend, name: str) -> Looked:
     """Delete what Letta has of a forgotten customer now.
 
     Args:
@@ -43,30 +55,38 @@ def look_again(store: Store, backend: Backend, name: str) -> tuple[InLetta, int]
         backend: Letta.
         name: Hash of the customer key.
 
-    Returns:
-        How it stands, and how many agents were deleted.
-
     Raises:
         BackendFault: Letta does not answer; nothing counts as empty.
         StoreUnavailable: The store does not answer.
     """
     with store.read() as connection:
         row = connection.execute(select(forgotten).where(forgotten.c.customer == name)).one()
-    gone = backend.forget(name, before_generation=int(row.generation))
+    try:
+        gone = backend.forget(name, before_generation=int(row.generation))
+        # Once clear none comes later: turns of erased calls are refused before they are sent.
+        said = 0 if row.letta == InLetta.CLEAR else foreign.drop_forgotten(store, backend)
+    except BackendFault:
+        _looked(store, name, int(row.generation), checked_ms=now_ms())  # the others' turn comes first now
+        raise
     now = now_ms()
     values: dict[str, object] = {"checked_ms": now}
     state = InLetta(row.letta)
-    if gone:
-        log.info("agents of a forgotten customer deleted", extra={"customer": name, "agents": gone})
+    if gone or said:
+        extra = {"customer": name, "agents": gone, "conversations": said}
+        log.info("agents of a forgotten customer deleted", extra=extra)
         state, values["empty_ms"] = InLetta.OPEN, now
     elif row.empty_ms is None:
         state, values["empty_ms"] = InLetta.OPEN, now
     elif now - int(row.empty_ms) >= EMPTY_S * 1000:
         state = InLetta.CLEAR
+    _looked(store, name, int(row.generation), letta=state, **values)
+    return Looked(state, gone, said)
+
+
+def _looked(store: Store, name: str, generation: int, **values: object) -> None:
     with store.write() as connection:
-        same = and_(forgotten.c.customer == name, forgotten.c.generation == row.generation)
-        connection.execute(update(forgotten).where(same).values(letta=state, **values))
-    return state, gone
+        same = and_(forgotten.c.customer == name, forgotten.c.generation == generation)
+        connection.execute(update(forgotten).where(same).values(values))
 
 
 def sweep(store: Store, backend: Backend) -> int:
@@ -84,7 +104,7 @@ def sweep(store: Store, backend: Backend) -> int:
     statement = select(forgotten.c.customer).where(due).order_by(forgotten.c.letta.desc(), forgotten.c.checked_ms)
     with store.read() as connection:
         name = connection.execute(statement.limit(1)).scalar()
-    return 0 if name is None else look_again(store, backend, str(name))[1]
+    return 0 if name is None else look_again(store, backend, str(name)).agents
 
 
 class Sweeper:

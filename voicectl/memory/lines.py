@@ -65,6 +65,7 @@ class Origin:
     call_id: str | None = None
     item_id: str | None = None  # the turn that taught it; of an import, file and line
     generation: int | None = None  # of the customer when it was learnt, where no call says it
+    model: str | None = None  # which model said so, of a memory step
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def put_in(connection: Connection, customer: str, text: str, origin: Origin, blo
     if same is not None and weight(origin.source) <= weight(same.source):
         return int(same.op_id)
     if origin.call_id is not None and weight(origin.source) < PEOPLE:
-        _refuse_undone(connection, customer, block, line, origin.call_id)
+        refuse_undone(connection, customer, block, line, origin.call_id)
     subject = subject_of(line)
     old = same or next((r for r in present if subject is not None and subject_of(r.line) == subject), None)
     entry = Entry(customer, generation, block, origin)
@@ -217,8 +217,12 @@ def _refuse_forgotten(connection: Connection, customer: str, origin: Origin) -> 
         raise Refused("remember", "the customer was forgotten since that call began")
 
 
-def _refuse_undone(connection: Connection, customer: str, block: Block, line: str, call_id: str) -> None:
-    """A line that a person has undone is not learnt again from the call that taught it."""
+def refuse_undone(connection: Connection, customer: str, block: Block, line: str, call_id: str) -> None:
+    """A line that a person has undone is not learnt again from the call that taught it.
+
+    Raises:
+        Refused: It was.
+    """
     undoing = profile_ops.alias()
     undone = connection.execute(
         select(profile_ops.c.line)
@@ -272,6 +276,7 @@ def log_op(
             position=position,
             overruled_by=overruled_by,
             undoes=undoes,
+            model=entry.origin.model,
         )
     )
     key = result.inserted_primary_key

@@ -2,26 +2,28 @@
 
 One indexed read: the lines of the profile, and the turns that no memory step has covered yet, so that who calls back
 after a second is known although nothing has been distilled. Rendered text is data, fenced, each block under its own
-label, cut by a token budget; cuts are visible and counted, and the same rows give the same bytes.
-Not here: where in the prompt it goes (voice/call.py).
+label, cut by a token budget; cuts are visible and counted. The same facts give the same bytes, in whatever order they
+were learnt, so that a provider's cache of the prompt serves.
+Not here: where in the prompt it goes (voice/call.py), looking for words in all earlier calls (search.py).
 """
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, func, or_, select
 
 from voicectl.memory.profile import Block, Line, name_of, read_lines
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls, turns
+from voicectl.memory.store.schema import calls, profile_ops, turns
 
 CHARS_PER_TOKEN = 4  # English prose; a rule of thumb that errs on the long side for short words
 TAIL_CALLS = 3
 TAIL_TURNS = 40
-SEARCHED_TURNS = 2000
+LONGEST = 400  # characters of a line; what is cut off shows as …
+_FIRST = ("name:", "language:")  # kept before all else
+_CUT = "({} more lines are in memory; use recall to search them.)"
 
 _LABELS = {
     Block.PROFILE: "About the caller",
@@ -72,7 +74,7 @@ class Rendered:
 _RECENT = (
     select(calls.c.id)
     .where(calls.c.customer == bindparam("whose"), calls.c.id != bindparam("but"))
-    .order_by(calls.c.started_ms.desc())
+    .order_by(calls.c.started_ms.desc(), calls.c.id)
     .limit(TAIL_CALLS)
 )
 _TAIL = (
@@ -80,10 +82,11 @@ _TAIL = (
     .join(calls, calls.c.id == turns.c.call_id)
     .where(
         turns.c.call_id.in_(bindparam("recent", expanding=True)),
-        calls.c.learnt == 0,
+        # The last call's words stay, learnt from or not: a memory step leaves out more than it takes.
+        or_(calls.c.learnt == 0, calls.c.id == bindparam("last")),
         turns.c.role.in_(["user", "assistant"]),
     )
-    .order_by(calls.c.started_ms.desc(), turns.c.seq.desc())
+    .order_by(calls.c.started_ms.desc(), calls.c.id, turns.c.seq.desc())
     .limit(TAIL_TURNS)
 )
 
@@ -102,9 +105,26 @@ def read(store: Store, customer: str, *, but_call: str | None = None) -> Recalle
     with store.read() as connection:
         lines = read_lines(connection, customer)
         recent = connection.execute(_RECENT, {"whose": customer, "but": but_call or ""}).scalars().all()
-        rows = connection.execute(_TAIL, {"recent": recent}).all()
+        rows = connection.execute(_TAIL, {"recent": recent, "last": recent[0] if recent else ""}).all()
     tail = [Said(r.call_id, r.role, r.text, int(r.at_ms)) for r in reversed(rows)]
     return Recalled(customer, lines, tail, len(recent))
+
+
+_CHANGED = select(
+    select(func.max(profile_ops.c.id)).where(profile_ops.c.customer == bindparam("whose")).scalar_subquery(),
+    select(func.sum(calls.c.last_seq)).where(calls.c.id.in_(_RECENT.scalar_subquery())).scalar_subquery(),
+    select(func.sum(calls.c.learnt)).where(calls.c.id.in_(_RECENT.scalar_subquery())).scalar_subquery(),
+)
+
+
+def version(store: Store, customer: str, *, but_call: str | None = None) -> tuple[int | None, ...]:
+    """What differs when `read` would give something else: for asking often, it takes a third of the time.
+
+    Raises:
+        StoreUnavailable: The store did not answer.
+    """
+    with store.read() as connection:
+        return tuple(connection.execute(_CHANGED, {"whose": customer, "but": but_call or ""}).one())
 
 
 def said_in(store: Store, call_id: str, limit: int) -> list[Said]:
@@ -129,110 +149,70 @@ def render(recalled: Recalled, budget_tokens: int) -> Rendered:
 
     Args:
         recalled: What was read.
-        budget_tokens: How long the text may be, in tokens.
+        budget_tokens: How long the text may be, in tokens; what says that lines were left out may go beyond it.
 
     Returns:
-        The text, empty when nothing is known. Lines of the profile come first, then notes, then earlier words;
-        what does not fit is left out from the end, and said to be.
+        The text, empty when nothing is known or fits. Name and language come into it first, then the profile, notes,
+        and earlier words, of each the newest first; what does not fit is left out, counted, and said to be.
     """
-    room = budget_tokens * CHARS_PER_TOKEN
+    whole = _rendered(recalled, budget_tokens * CHARS_PER_TOKEN)
+    if not whole.cut:
+        return whole
+    note = _CUT.format(whole.cut)
+    kept = _rendered(recalled, budget_tokens * CHARS_PER_TOKEN - _cost(note) - 1)
+    return Rendered(f"{kept.text}\n{_CUT.format(kept.cut)}" if kept.text else "", kept.cut)
+
+
+def _rendered(recalled: Recalled, room: int) -> Rendered:
     parts: list[str] = []
     cut = 0
     for block, label in _LABELS.items():
-        wanted = [_quoted(line.text) for line in recalled.lines if line.block == block]
-        kept, room = _fitting(wanted, room)
-        cut += len(wanted) - len(kept)
-        if kept:
-            parts.append(f"{label}:\n" + "\n".join(f"- {text}" for text in kept))
+        present = [line for line in recalled.lines if line.block == block]
+        by_worth = sorted(present, key=lambda line: (_place(line.text), -line.at_ms, -line.op_id, line.text))
+        count, room = _fitting([f"- {_quoted(line.text)}" for line in by_worth], label, room)
+        cut += len(present) - count
+        if count:
+            shown = sorted(by_worth[:count], key=_in_order)
+            parts.append(f"{label}:\n" + "\n".join(f"- {_quoted(line.text)}" for line in shown))
     # Newest words first into the budget, then shown in the order they were said.
     wanted = [f"{'Caller' if s.role == 'user' else 'You'}: {_quoted(s.text)}" for s in reversed(recalled.tail)]
-    kept, room = _fitting(wanted, room)
-    cut += len(wanted) - len(kept)
-    if kept:
-        parts.append("From earlier calls:\n" + "\n".join(reversed(kept)))
-    if not parts:
-        return Rendered("", cut)
-    if cut:
-        parts.append(f"({cut} more lines are in memory; use recall to search them.)")
+    count, room = _fitting(wanted, "From earlier calls", room)
+    cut += len(wanted) - count
+    if count:
+        parts.append("From earlier calls:\n" + "\n".join(reversed(wanted[:count])))
     return Rendered("\n".join(parts), cut)
 
 
-def _fitting(wanted: list[str], room: int) -> tuple[list[str], int]:
-    kept: list[str] = []
+def _place(text: str) -> int:
+    lowered = text.casefold()
+    return next((n for n, key in enumerate(_FIRST) if lowered.startswith(key)), len(_FIRST))
+
+
+def _in_order(line: Line) -> tuple[int, int, int, str, str]:
+    """Where a line stands. Facts have no order of their own, so they get one; what happened and notes keep theirs."""
+    if line.block == Block.PROFILE:
+        return _place(line.text), 0, 0, line.text.casefold(), line.text
+    return 0, line.at_ms, line.op_id, "", line.text
+
+
+def _fitting(wanted: Sequence[str], label: str, room: int) -> tuple[int, int]:
+    """How many lines fit below a label, and the room that is left."""
+    left = room - _cost(label) - 2
+    count = 0
     for text in wanted:
-        if len(text) + 3 > room:
+        if _cost(text) + 1 > left:
             break
-        kept.append(text)
-        room -= len(text) + 3
-    return kept, room
+        left -= _cost(text) + 1
+        count += 1
+    return count, left if count else room
+
+
+def _cost(text: str) -> int:
+    """Characters as the budget counts them: one of another script is about a token's three quarters."""
+    return len(text) if text.isascii() else len(text) + 2 * sum(1 for c in text if c > "\x7f")
 
 
 def _quoted(text: str) -> str:
     """One line of data: no line breaks, so that it cannot open a block or speak for somebody else."""
-    return " ".join(text.split())[:400]
-
-
-_WORDS = re.compile(r"[^\W_]{2,}")
-_COMMON = frozenset(
-    [
-        *(
-            "a",
-            "about",
-            "an",
-            "and",
-            "are",
-            "at",
-            "be",
-            "been",
-            "call",
-            "did",
-            "do",
-            "does",
-            "for",
-            "had",
-            "has",
-            "have",
-        ),
-        *("how", "i", "in", "is", "it", "last", "me", "my", "of", "on", "or", "said", "say", "tell", "that", "the"),
-        *("this", "time", "to", "told", "was", "we", "were", "what", "when", "where", "which", "who", "with", "you"),
-        *("your",),
-    ]
-)
-
-
-def search(store: Store, customer: str, query: str, *, limit: int = 3) -> list[Said]:
-    """Turns of earlier calls that share words with a question, best first.
-
-    Args:
-        store: Where they are kept.
-        customer: Customer key.
-        query: Words to look for.
-        limit: How many turns.
-
-    Raises:
-        StoreUnavailable: The store did not answer.
-    """
-    words = {w for w in (m.casefold() for m in _WORDS.findall(query)) if w not in _COMMON}
-    if not words:
-        return []
-    statement = (
-        select(turns.c.call_id, turns.c.role, turns.c.text, turns.c.at_ms)
-        .join(calls, calls.c.id == turns.c.call_id)
-        .where(
-            calls.c.customer == customer,
-            turns.c.role == "user",
-            or_(*(turns.c.text.icontains(w, autoescape=True) for w in sorted(words))),
-        )
-        .order_by(turns.c.at_ms.desc())
-        .limit(SEARCHED_TURNS)
-    )
-    with store.read() as connection:
-        found = [Said(r.call_id, r.role, r.text, int(r.at_ms)) for r in connection.execute(statement)]
-    scored = [(len(words & {m.casefold() for m in _WORDS.findall(s.text)}), s) for s in found]
-    return [s for score, s in sorted(scored, key=lambda p: (-p[0], -p[1].at_ms)) if score][:limit]
-
-
-def day(at_ms: int) -> str:
-    """The day of a moment, as it is said: `3 May`."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-    return f"{moment.day} {moment:%B}"
+    line = " ".join(text.split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 1]}…"

@@ -3,7 +3,8 @@
 Each turn of the loop finds customers with something to do and gives them to a few threads; a thread works on a customer
 only while it holds the lease `customer:<key>`, so any number of syncers may run. A customer who cannot be mirrored
 steps aside with growing waits and does not hold up the others. Letta down: everything waits in the store, and one probe
-at a time looks whether it is back. Not here: what is done for one customer (memory/sync/).
+at a time looks whether it is back. Beside it, in the same process, calls are learnt from (memory/learning/).
+Not here: what is done for one customer (memory/sync/).
 """
 
 from __future__ import annotations
@@ -31,12 +32,15 @@ from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut, MemoryFault, StoreUnavailable
 from voicectl.memory.identity import hashed
 from voicectl.memory.in_letta import Sweeper
+from voicectl.memory.learning.runner import Learner
+from voicectl.memory.learning.strategy import choose
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import Grant, LeaseHeld, Leases, LeaseState, open_leases
 from voicectl.memory.sync import figures, ledger, ledger_agents
 from voicectl.memory.sync.backoff import Backoff
 from voicectl.memory.sync.blocks import sync_blocks
 from voicectl.memory.sync.breaker import Breaker
+from voicectl.memory.sync.desks import DeskKeeper
 from voicectl.memory.sync.mirror import sync_turns
 from voicectl.memory.sync.null_keeper import NullModelKeeper
 from voicectl.memory.sync.reach import letta_adapter
@@ -90,6 +94,7 @@ class Syncer:
         self._stopping = threading.Event()
         self._breaker = Breaker(Backoff())
         self._sweeper = Sweeper(store, backend)
+        self._desks = DeskKeeper(store, leases, backend, self._name)
         self._health = (Outage.UP, "")
         self._said: tuple[Outage, str] | None = None
         self._said_s = float("-inf")
@@ -112,6 +117,7 @@ class Syncer:
                 self._say()
                 if self._breaker.room(1, 0):
                     self._sweeper.tick()
+                    self._desks.tick()
                 for customer, turns, blocks in self._due(self._breaker.room(AT_ONCE, len(running))):
                     # Daemons: a request that hangs beyond DRAIN_S must not keep the process.
                     work = threading.Thread(
@@ -286,41 +292,52 @@ class Syncer:
 
 
 def run(settings: MemorySettings, llm: LlmEndpoint | None = None) -> None:
-    """Sync until SIGTERM or SIGINT. With the embedded backend there is nothing to do, and that until the signal too.
+    """Sync and take memory steps until SIGTERM or SIGINT. With the embedded backend there are only the steps.
 
     Args:
         settings: The settings.
-        llm: What agents answer operators with in Letta's ADE; None: they cannot.
+        llm: What agents answer operators with in Letta's ADE, and what memory steps ask; None: neither.
 
     Raises:
         SettingError: No Letta server is named.
         StoreUnavailable: The store cannot be opened.
     """
     stopping = threading.Event()
-    syncer: Syncer | None = None
+    parts: list[Syncer | Learner] = []
 
     def stop(_number: int, _frame: object) -> None:
         stopping.set()
-        if syncer is not None:
-            syncer.stop()
+        for part in parts:
+            part.stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    if settings.backend == "embedded":
-        log.info("memory is in the store alone; nothing to mirror")
-        stopping.wait()
-        return
-    adapter = letta_adapter(settings)
+    embedded = settings.backend == "embedded"
+    adapter = None if embedded else letta_adapter(settings)
     store, leases = open_store(settings), open_leases(settings)
-    keeper = NullModelKeeper(settings)
-    backend = adapter(keeper.url, llm)
-    syncer = Syncer(store, leases, backend, hide_names=settings.hide_names)
+    chosen = choose(settings.memory_step, settings.backend, llm)
+    keeper = None if adapter is None else NullModelKeeper(settings)
+    backend = None if adapter is None or keeper is None else adapter(keeper.url, llm)
+    learner = Learner(store, leases, chosen, llm, backend)
+    parts.append(learner)
+    if backend is not None:
+        parts.append(Syncer(store, leases, backend, hide_names=settings.hide_names))
+    else:
+        log.info("memory is in the store alone; nothing to mirror")
     if stopping.is_set():
-        syncer.stop()
+        stop(0, None)
+    # The last one runs here; before it the learner in a thread, which a hanging request must not keep.
+    learning = threading.Thread(target=learner.run, name="learner", daemon=True)
     try:
-        syncer.run()
+        if len(parts) > 1:
+            learning.start()
+        parts[-1].run()
+        learner.stop()
+        if len(parts) > 1:
+            learning.join(DRAIN_S)
     finally:
-        keeper.close()
-        backend.close()
+        if keeper is not None and backend is not None:
+            keeper.close()
+            backend.close()
         leases.close()
         store.close()

@@ -19,6 +19,11 @@ from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import (
     calls,
     customers,
+    desk_agents,
+    desk_blocks,
+    desk_policies,
+    desk_policy_blocks,
+    desks,
     forgotten,
     forgotten_calls,
     metadata,
@@ -28,7 +33,12 @@ from voicectl.memory.store.schema import (
 JOURNALS = "journal"
 KEPT_EDITS = "edits"
 RECORDINGS, TOUR = "demo", "user:tour-"  # `voicectl demo` keeps what it heard, and calls as such a customer
-NOBODYS = {forgotten.name, forgotten_calls.name}  # hashes and random ids of who was forgotten
+MERGED_PAGES = 200  # at a time, while nobody else writes
+# Hashes and random ids of who was forgotten; what the team keeps of desks.
+NOBODYS = {
+    *(forgotten.name, forgotten_calls.name, desks.name, desk_agents.name),
+    *(desk_blocks.name, desk_policies.name, desk_policy_blocks.name),
+}
 
 
 def whose(table: Table, key: str, ids: Select[tuple[str]]) -> ColumnElement[bool]:
@@ -61,9 +71,9 @@ def tables() -> list[Table]:
 
 def erase(connection: Connection, key: str) -> dict[str, int]:
     """Delete all rows of a customer; returns how many, by table. What turns up of the calls later is refused."""
-    searched = _full_text(connection)
-    for name in searched:
-        _secure(connection, name)
+    if _drops_words(connection):
+        for name in _full_text(connection):
+            connection.exec_driver_sql(f'INSERT INTO "{name}"("{name}", rank) VALUES (\'secure-delete\', 1)')  # noqa: S608
     ids = select(calls.c.id).where(calls.c.customer == key)
     connection.execute(insert(forgotten_calls).from_select(["call_id"], ids))
     counts: dict[str, int] = {}
@@ -73,9 +83,6 @@ def erase(connection: Connection, key: str) -> dict[str, int]:
         done = connection.execute(delete(table).where(whose(table, key, ids)))
         if done.rowcount:
             counts[table.name] = done.rowcount
-    for name in searched:
-        # Before SQLite 3.42 the index keeps the words of deleted rows until it is rebuilt.
-        connection.exec_driver_sql(f'INSERT INTO "{name}"("{name}") VALUES (\'rebuild\')')  # noqa: S608  (our schema)
     return counts
 
 
@@ -137,7 +144,7 @@ def rewrite(store: Store) -> str:
         What is left to do; "" when nothing.
     """
     if store.is_sqlite:
-        return _outside(store, "VACUUM") or truncate(store)
+        return _merge(store) or _outside(store, "VACUUM") or truncate(store)
     with store.read() as connection:
         present = set(inspect(connection).get_table_names())
     try:
@@ -168,7 +175,35 @@ def _full_text(connection: Connection) -> list[str]:
     return [str(name) for name in found.scalars()]
 
 
-def _secure(connection: Connection, name: str) -> None:
-    version = tuple(int(n) for n in connection.exec_driver_sql("SELECT sqlite_version()").scalar_one().split("."))
-    if version >= (3, 42):
-        connection.exec_driver_sql(f'INSERT INTO "{name}"("{name}", rank) VALUES (\'secure-delete\', 1)')  # noqa: S608
+def _drops_words(connection: Connection) -> bool:
+    """Whether an index of words can drop those of deleted rows at once: SQLite from 3.42 on."""
+    if connection.dialect.name != "sqlite":
+        return False
+    version: str = connection.exec_driver_sql("SELECT sqlite_version()").scalar_one()
+    return tuple(int(n) for n in version.split(".")[:2]) >= (3, 42)
+
+
+def _merge(store: Store) -> str:
+    """Bring an index of words that keeps those of deleted rows, until its pieces are merged, into one piece.
+
+    In steps of milliseconds: to rebuild it would keep writers waiting for a minute and more at a million turns.
+
+    Returns:
+        What is left to do; "" when nothing.
+    """
+    with store.read() as connection:
+        searched = [] if _drops_words(connection) else _full_text(connection)
+    raw = store.engine.raw_connection()
+    try:
+        for name in searched:
+            pages, before = -MERGED_PAGES, -2  # below 0: all pieces, whatever their sizes
+            while raw.total_changes - before > 1 or pages < 0:
+                before = raw.total_changes
+                step = f'INSERT INTO "{name}"("{name}", rank) VALUES (\'merge\', {pages})'  # noqa: S608  (our schema)
+                raw.cursor().execute(step)
+                pages = MERGED_PAGES
+    except sqlite3.OperationalError as e:
+        return f"words of {store.where} could not be merged ({e}): run it again"
+    finally:
+        raw.close()
+    return ""

@@ -29,7 +29,7 @@ from livekit.agents.tts import TTSError
 from livekit.agents.types import NOT_GIVEN
 from livekit.agents.voice import room_io
 
-from voicectl.memory import calls, profile, recall
+from voicectl.memory import calls, desk_prompt, profile, recall
 from voicectl.memory.calls import Call
 from voicectl.memory.config import load
 from voicectl.memory.errors import FencedOut, MemoryFault, Refused
@@ -100,7 +100,9 @@ async def join_call(ctx: JobContext, *, desk: str = "") -> MemoryCall:
     customer = customer_of(participant)
     store = await asyncio.to_thread(open_store, settings)
     call, known = await asyncio.to_thread(_open, store, customer, room.name, desk, keeper.fence)
-    return MemoryCall(ctx, settings, store, keeper, fenced_out, customer, call, known)
+    made = MemoryCall(ctx, settings, store, keeper, fenced_out, customer, call, known)
+    made.knowledge.house = await asyncio.to_thread(desk_prompt.read, store, call.desk)
+    return made
 
 
 def _open(store: Store, customer: Customer, room: str, desk: str, fence: int) -> tuple[Call, recall.Recalled]:
@@ -145,6 +147,7 @@ class MemoryCall:
         self._session: AgentSession[Any] | None = None
         self._listener: Listener | None = None
         self._over: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._disconnected: rtc.DisconnectReason.ValueType | None = None
         self._tasks = Tasks()
         self._outage = Outage()
@@ -184,7 +187,7 @@ class MemoryCall:
 
     @property
     def tools(self) -> list[FunctionTool[..., Any]]:
-        """The memory tools, bound to this customer: remember, recall."""
+        """The memory tools, bound to this customer: remember, forget_fact, recall."""
         return memory_tools(self)
 
     def greeting(self) -> str:
@@ -231,6 +234,7 @@ class MemoryCall:
         self._presence.watch(room)
         self._page.open()
         self._tasks.spawn(self._stand_guard())
+        self._following = asyncio.create_task(self.knowledge.follow(), name=f"follow-memory-{self.call.id}")
         about = {str(Attribute.CALL): self.call.id, str(Attribute.PID): str(os.getpid())}
         self._tasks.spawn(room.local_participant.set_attributes(about))
         first = self.greeting() if greeting is None else greeting
@@ -301,6 +305,8 @@ class MemoryCall:
     async def _end(self, reason: EndReason) -> None:
         log.info("the call ends", extra={"reason": reason})
         self._presence.close()
+        if self._following is not None:
+            self._following.cancel()
         try:
             async with asyncio.timeout(END_LIMIT_S):
                 if reason not in (EndReason.FENCED_OUT, EndReason.HANDED_OVER):

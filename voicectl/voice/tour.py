@@ -20,7 +20,6 @@ from livekit import rtc
 from voicectl.voice import models
 from voicectl.voice.caller import Caller, NothingHeard
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.desk_list import DESKS
 from voicectl.voice.errors import DeskUnknown, ServerSilent
 from voicectl.voice.events import Attribute
 from voicectl.voice.speech import Ear, Voice
@@ -63,7 +62,8 @@ async def token_for(settings: VoiceSettings, customer: str, desk: str = "") -> t
         async with aiohttp.ClientSession(timeout=timeout) as client, client.post(url, json=wanted) as answer:
             body = await answer.json(content_type=None)
             if answer.status == 404 and desk:
-                raise DeskUnknown(desk, [d.name for d in DESKS])
+                async with client.get(f"http://127.0.0.1:{settings.http_port}/api/desks") as listed:
+                    raise DeskUnknown(desk, [str(d["name"]) for d in await listed.json()])
             if answer.status != 201:
                 raise ServerSilent(url, "give a token", str(body.get("error", answer.status)))
             return str(body["server_url"]), str(body["participant_token"])

@@ -24,7 +24,7 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobProc
 from voicectl.memory.config import load
 from voicectl.memory.errors import FencedOut, StoreUnavailable
 from voicectl.memory.recorder import replay_left_journals
-from voicectl.memory.store.engine import open_store
+from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import Grant, LeaseState, open_leases
 from voicectl.voice import engines, offers
 from voicectl.voice.agents.desks import desk
@@ -79,7 +79,7 @@ async def entry(ctx: JobContext) -> None:
         conn_options=engines.connect_options(settings),
     )
     try:
-        chosen = desk(call.call.desk)
+        chosen = await asyncio.to_thread(desk, call.call.desk, call.store)
     except DeskUnknown as e:
         log.warning("unknown desk", extra={"desk": e.name[:60]})
         await call.start(session, Agent(instructions=""), greeting="")
@@ -182,7 +182,7 @@ class Worker:
             helpers = [
                 asyncio.create_task(self._watch_jobs(reconciler), name="watch jobs"),
                 asyncio.create_task(_after(registered, reconciler.run()), name="reconcile"),
-                asyncio.create_task(_after(registered, self._be_present(name, admin)), name="presence"),
+                asyncio.create_task(_after(registered, self._be_present(name, admin, store)), name="presence"),
             ]
             stopping = asyncio.create_task(_after(stop, asyncio.sleep(0)), name="stop")
             done, _ = await asyncio.wait({serving, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -202,8 +202,8 @@ class Worker:
             await serving
         store.close()
 
-    async def _warm_up(self) -> None:
-        chosen = desk(self._settings.default_desk)
+    async def _warm_up(self, store: Store) -> None:
+        chosen = await asyncio.to_thread(desk, self._settings.default_desk, store)
         nobody = cast(MemoryCall, None)  # tools are bound to a call when they are called; here they are only shown
         await engines.warm_up(self._settings, chosen.instructions, chosen.tools(nobody))
 
@@ -246,9 +246,9 @@ class Worker:
         with contextlib.suppress(ServerSilent):  # the server removes an empty room by itself after a minute
             await admin.delete_room(self._canary)
 
-    async def _be_present(self, name: str, admin: RoomAdmin) -> None:
+    async def _be_present(self, name: str, admin: RoomAdmin, store: Store) -> None:
         """Keep a lease `worker:…` alive: what readiness and capacity are read from."""
-        await asyncio.gather(self._wait_for_offers(admin), self._warm_up())
+        await asyncio.gather(self._wait_for_offers(admin), self._warm_up(store))
         about = json.dumps({"capacity": self._capacity, "build": build_id(), "pid": os.getpid()})
         grant: Grant | None = None
         try:

@@ -14,6 +14,8 @@ from voicectl.memory.store.engine import Store
 from voicectl.memory.sync.tools import Tools
 
 CUSTOMER = "user:42"
+# For tests of what one store's SQL may do otherwise than the other's: claims side by side, cursors taken back.
+ON_BOTH = pytest.mark.parametrize("store_url", ["sqlite", "postgresql"], indirect=True)
 
 
 class Clock:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.memory.sync.conftest import CUSTOMER, say
 from voicectl.memory import profile
-from voicectl.memory.backends import NotThere
+from voicectl.memory.backends import NotThere, Rejected
 from voicectl.memory.backends.embedded import EmbeddedBackend
 from voicectl.memory.calls import Call
 from voicectl.memory.profile import Origin, Source
@@ -31,3 +31,7 @@ def test_turns_and_blocks_are_those_of_the_store(store: Store, call: Call) -> No
         backend.append_turns("no-such-call", [])
     with pytest.raises(NotThere):
         backend.get_blocks({"profile": "nobody/profile"})
+    with pytest.raises(Rejected, match="without Letta"):
+        backend.copy_blocks(agent.id, "a step", ["profile"])
+    with pytest.raises(Rejected, match="without Letta"):
+        backend.ask_agent(conversation, "change it", 5)

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.memory.sync.conftest import CUSTOMER, Clock, say
+from tests.memory.sync.conftest import CUSTOMER, ON_BOTH, Clock, say
 from tests.memory.sync.test_mirror import state_of, until_done
 from tests.support.letta_stub import LettaStub
 from voicectl.memory import profile
@@ -47,6 +47,7 @@ def two_calls(tools: Tools, store: Store, call: Call, clock: Clock) -> list[str]
     return [f"{call.id}#1", f"{call.id}#2", f"{on.id}#1", f"{on.id}#2"]
 
 
+@ON_BOTH
 def test_a_letta_that_lost_its_database_gets_everything_again_with_the_next_turn(
     tools: Tools, letta: LettaStub, store: Store, two_calls: list[str], clock: Clock
 ) -> None:
@@ -169,6 +170,7 @@ def test_rebuilding_waits_for_the_syncer_that_has_the_customer_and_says_who_when
     assert len(list(rebuild.rebuild(store, leases, backend))) == 1
 
 
+@ON_BOTH
 def test_what_a_person_dropped_is_not_brought_back_by_a_rebuild(
     tools: Tools, letta: LettaStub, store: Store, leases: Leases, call: Call, clock: Clock
 ) -> None:

@@ -122,6 +122,8 @@ def _print(receipt: Receipt) -> None:
         out.text(f"  the call in {room} was ended")
     out.text(f"  {receipt.files} files")
     out.text(f"  {receipt.agents} agents in Letta; Letta is {receipt.letta}")
+    if receipt.conversations:
+        out.text(f"  {receipt.conversations} conversations in the agents of desks; those agents stay")
     for words in receipt.left:
         out.text(f"not done: {words}")
     for words in receipt.kept:

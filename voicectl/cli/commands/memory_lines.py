@@ -23,7 +23,9 @@ def history(customer: Customer, as_json: Json = False) -> None:
     if as_json:
         out.document({"customer": customer, "versions": rows})
         return
-    marked = [{**row, "when": _when(row["at_ms"]), "mark": _mark(row), "change": _change(row)} for row in rows]
+    marked = [
+        {**row, "when": _when(row["at_ms"]), "mark": _mark(row), "change": _change(row)} for row in map(_by, rows)
+    ]
     out.table(marked, ("id", "when", "block", "change", "source", "call_id", "because", "mark"))
 
 
@@ -38,7 +40,7 @@ def blame(
     from voicectl.memory import history as log
 
     rows = [asdict(b) for b in log.blame(_store(), customer, line)]
-    shown = rows if as_json else [{**row, "when": _when(row["at_ms"])} for row in rows]
+    shown = rows if as_json else [{**row, "when": _when(row["at_ms"])} for row in map(_by, rows)]
     columns = ("id", "block", "line", "source", "when", "call_id", "sentence", "restored_by")
     out.table(shown, columns, as_json=as_json, name="lines")
 
@@ -111,6 +113,11 @@ def _store() -> Any:
     from voicectl.memory.store import open_store
 
     return open_store(load(MemorySettings))
+
+
+def _by(row: dict[str, Any]) -> dict[str, Any]:
+    """A row whose source names the model, where one said it: `memory_step by the local model`."""
+    return {**row, "source": f"{row['source']} by {row['model']}"} if row["model"] else row
 
 
 def _change(row: dict[str, Any]) -> str:

@@ -14,16 +14,18 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="One JSON docume
     from voicectl.cli import out
     from voicectl.cli.errors import NotRunning
     from voicectl.cli.system.converge import home_of_settings
-    from voicectl.cli.system.survey import mirroring, survey
+    from voicectl.cli.system.survey import learning, mirroring, survey
     from voicectl.voice.build import build_id
 
     home = home_of_settings()
     seen = survey(home)
     if as_json:
         whole = {"home": str(home.root), "build": build_id(), "ready": seen.ready, "processes": seen.rows}
-        out.document({**whole, "memory": mirroring()})
+        out.document({**whole, "memory": mirroring(), "learning": learning()})
     elif seen.rows:
         out.table(seen.rows, COLUMNS)
+        step = learning()
+        out.say(f"after calls: {step['strategy']} ({step['why']})" if "strategy" in step else step["error"])
         if any(r["build"] not in (None, "", build_id()) for r in seen.rows):
             out.say(f"the code here is build {build_id()}; to run it: voicectl restart")
     if not seen.supervised:

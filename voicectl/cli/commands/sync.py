@@ -17,54 +17,74 @@ COLUMNS = ("customer", "call", "seq", "state", "since", "why")
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show lag, backlog, dead letters and whether Letta answers. Example: voicectl sync status --json."""
+    from dataclasses import asdict
+
+    from voicectl.memory import desks
     from voicectl.memory.config import MemorySettings, load
+    from voicectl.memory.learning import figures as steps_of
     from voicectl.memory.store import open_store
     from voicectl.memory.sync import figures
 
     settings = load(MemorySettings)
+    store = open_store(settings)
+    steps = steps_of.figures(store)
+    learnt = f"memory steps: {steps.done} done, {steps.waiting} wait, {steps.dead} failed{_because(steps.why)}"
     if settings.backend == "embedded":
-        words = "memory is in the store alone (MEMORY_BACKEND=embedded); nothing is mirrored"
-        out.document({"backend": "embedded"}) if as_json else out.text(words)
+        words = f"memory is in the store alone (MEMORY_BACKEND=embedded); nothing is mirrored\n{learnt}"
+        out.document({"backend": "embedded", "steps": asdict(steps)}) if as_json else out.text(words)
         return
-    seen = figures.sync_figures(open_store(settings))
+    seen = figures.sync_figures(store)
+    gone = [d for d in desks.letta_desks(store) if d.gone_ms is not None]
     if as_json:
-        out.document({"backend": "letta", **figures.as_json(seen)})
+        lost = {"desks_without_agent": [d.name for d in gone]}
+        out.document({"backend": "letta", **figures.as_json(seen), **lost, "steps": asdict(steps)})
         return
     state = seen.outage.value if seen.outage else "unknown"
     out.text(f"Letta {state}{f', since {_when(seen.since_ms)}' if seen.since_ms else ''}{_because(seen.why)}")
     out.text(f"backlog {seen.backlog} turns, the oldest {seen.lag_ms / 1000:.1f} s old; {seen.dead_letters} dead")
     for customer, why in seen.failing.items():
         out.text(f"waits: {customer}{_because(why)}")
+    for desk in gone:
+        out.text(
+            f"desk {desk.name}: its agent {desk.agent_id} is not in Letta any more, since {_when(desk.gone_ms or 0)}"
+        )
+    out.text(learnt)
 
 
 @app.command("list")
 def list_(of: Of = None, as_json: Json = False) -> None:
-    """List what Letta does not take, and why. Example: voicectl sync list user:42."""
+    """List what Letta does not take and calls not learnt from, and why. Example: voicectl sync list user:42."""
     from voicectl.memory.config import MemorySettings, load
+    from voicectl.memory.learning import figures as steps_of
     from voicectl.memory.store import open_store
     from voicectl.memory.sync import letters
 
     store = open_store(load(MemorySettings))
-    found = letters.letters(store, letters.find(store, of) if of else None)
-    out.table([_row(x) for x in found], COLUMNS, as_json=as_json, name="dead_letters")
+    name = letters.find(store, of) if of else None
+    found = [_row(x) for x in letters.letters(store, name)] + [_step_row(x) for x in steps_of.dead(store, name)]
+    out.table(found, COLUMNS, as_json=as_json, name="dead_letters")
     if not found:
-        out.say("nothing: Letta took all that was sent")
+        out.say("nothing: Letta took all that was sent, and no memory step failed for good")
 
 
 @app.command()
 def retry(of: Of = None, every: Annotated[bool, typer.Option("--all", help="All there are.")] = False) -> None:
-    """Give a dead call another go, whole and in order. Example: voicectl sync retry --all."""
+    """Give a dead call, or its memory step, another go. Example: voicectl sync retry --all."""
     from voicectl.cli.errors import Usage
     from voicectl.memory.config import MemorySettings, load
+    from voicectl.memory.learning import figures as steps_of
     from voicectl.memory.store import open_store
     from voicectl.memory.sync import letters
 
     if (of is None) != every:
         raise Usage("name a customer or a call, or say --all.", "See: voicectl sync list")
     store = open_store(load(MemorySettings))
-    found = letters.retry(store, letters.find(store, of) if of else None)
+    name = letters.find(store, of) if of else None
+    found = letters.retry(store, name)
     for call in sorted({x.call for x in found}):
         out.text(f"{call} goes out again")
+    for call in steps_of.retry(store, name):
+        out.text(f"{call} is learnt from again")
     out.say(f"{len(found)} dead letters less; see how it goes: voicectl sync status")
 
 
@@ -139,6 +159,11 @@ def _row(letter: Any) -> dict[str, Any]:
         "since": _when(letter.at_ms),
         "why": letter.why,
     }
+
+
+def _step_row(step: Any) -> dict[str, Any]:
+    row = {"customer": step.customer, "call": step.call, "seq": "memory step", "state": step.state.value}
+    return {**row, "since": _when(step.at_ms), "why": step.why}
 
 
 def _when(at_ms: int) -> str:

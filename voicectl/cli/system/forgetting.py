@@ -64,6 +64,9 @@ def kept(settings: MemorySettings, store: Store, receipt: Receipt) -> list[str]:
         found.append(f"write-ahead log, dead rows and backups of {store.where}: as long as that server keeps them")
     if receipt.letta != InLetta.NONE and not (isinstance(settings, VoiceSettings) and letta.is_ours(settings)):
         found.append(f"write-ahead log and backups of Letta at {settings.letta_base_url}: as long as that server keeps")
+        if receipt.conversations:
+            words = f"rows of {receipt.conversations} deleted conversations, which that Letta hides and does not erase"
+            found.append(f"{words}: as long as the agents of the desks exist")
     return found
 
 

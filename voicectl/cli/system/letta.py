@@ -102,7 +102,7 @@ def missing(settings: VoiceSettings) -> str:
 
 
 def parts(settings: VoiceSettings, home: Home, *, start_letta: bool = True, wait: bool = False) -> list[Part]:
-    """The rows of the process table for Letta and the syncer; none with the embedded backend.
+    """The rows of the process table for Letta and the syncer; with the embedded backend only who learns from calls.
 
     Args:
         settings: With every port and key chosen.
@@ -110,7 +110,7 @@ def parts(settings: VoiceSettings, home: Home, *, start_letta: bool = True, wait
         start_letta: Run a server of ours, if the settings name ours.
         wait: `up` waits for it too (`--wait-letta`).
     """
-    if not wanted(settings):
+    if not wanted(settings) and settings.memory_step == "off":
         return []
     rows: list[Part] = []
     if start_letta and is_ours(settings):
@@ -133,7 +133,7 @@ def parts(settings: VoiceSettings, home: Home, *, start_letta: bool = True, wait
             name="syncer",
             argv=voicectl("run", "syncer"),
             missing=lambda: _syncer_lacks(settings),
-            address=settings.letta_base_url or "",
+            address=(settings.letta_base_url or "") if wanted(settings) else "",
             ready_s=30,
             drain_s=15,
             # Not niced: it writes the leases that calls live by, and a writer that gets no processor holds the lock of
@@ -145,6 +145,8 @@ def parts(settings: VoiceSettings, home: Home, *, start_letta: bool = True, wait
 
 
 def _syncer_lacks(settings: VoiceSettings) -> str:
+    if not wanted(settings):
+        return ""  # it only learns from calls, and needs nobody for that to be ready
     port = read_state(settings.home).get("null_model_port")
     if not isinstance(port, int):
         return "the null model has no port yet"
@@ -160,4 +162,4 @@ def llm_endpoint(settings: VoiceSettings) -> LlmEndpoint | None:
         return None
     url = settings.local_llm_url.rstrip("/")
     key = settings.local_llm_key.get_secret_value() if settings.local_llm_key else "none"
-    return LlmEndpoint(url if url.endswith("/v1") else f"{url}/v1", key)
+    return LlmEndpoint(url if url.endswith("/v1") else f"{url}/v1", key, local=True)

@@ -1,6 +1,7 @@
 """The bytes that deleting leaves in the files of our own Letta's PostgreSQL: old rows, statistics, write-ahead log.
 
-PostgreSQL only marks deleted rows. Rewriting the tables and ending the log takes seconds, during which Letta waits and
+PostgreSQL only marks deleted rows, and Letta only hides a deleted conversation and what was said in it, for which its
+API has no erasure (letta.md 10). Rewriting the tables and ending the log takes seconds, during which Letta waits and
 calls do not. Not here: deleting through Letta's API (memory/backends/letta.py).
 """
 
@@ -10,6 +11,8 @@ from voicectl.cli.system.letta_processes import LettaServer
 
 # Each statement by itself: none of them may run inside a transaction.
 STATEMENTS = (
+    "delete from messages where is_deleted and conversation_id in (select id from conversations where is_deleted)",
+    "delete from conversations where is_deleted",  # what a run or a message refers to it by becomes null
     "vacuum (full, analyze)",
     "vacuum full pg_statistic",  # samples of the old rows, in the versions that the analysis replaced
     "alter system set wal_recycle = off",  # else a file of the log is kept for its next use, with all that is in it

@@ -6,9 +6,10 @@ Promise: changes nothing, works without a supervisor and with settings that are 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from voicectl.cli.system import letta
 from voicectl.cli.system.home import Home
 from voicectl.cli.system.processes import Part
 from voicectl.cli.system.roster import table
@@ -16,6 +17,8 @@ from voicectl.cli.system.strays import Found, belonging, recorded
 from voicectl.cli.system.supervisor import State, Supervisor
 from voicectl.memory.config import load
 from voicectl.memory.errors import SettingError, StoreError
+from voicectl.memory.learning.figures import figures as step_figures
+from voicectl.memory.learning.strategy import choose
 from voicectl.memory.store.engine import open_store
 from voicectl.memory.sync.figures import as_json, sync_figures
 from voicectl.voice.config import VoiceSettings
@@ -61,6 +64,23 @@ def mirroring() -> dict[str, Any] | None:
         store = open_store(settings)
         try:
             return as_json(sync_figures(store))
+        finally:
+            store.close()
+    except (SettingError, StoreError) as e:
+        return {"error": str(e)}
+
+
+def learning() -> dict[str, Any]:
+    """How calls are learnt from, why so, and how that is getting on; an `error` when it cannot be known."""
+    try:
+        settings = load(VoiceSettings)
+        chosen = choose(settings.memory_step, settings.backend, letta.llm_endpoint(settings))
+        told: dict[str, Any] = {"strategy": chosen.strategy.value, "why": chosen.why}
+        if not (settings.database_url or (settings.home / "memory.db").exists()):
+            return told
+        store = open_store(settings)
+        try:
+            return {**told, "steps": asdict(step_figures(store))}
         finally:
             store.close()
     except (SettingError, StoreError) as e:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from voicectl.memory.backends.desks import DeskBackend
 from voicectl.memory.errors import MemoryFault
 
 
@@ -109,6 +110,19 @@ class Agent:
 
 
 @dataclass(frozen=True)
+class BlockCopies:
+    """Copies of an agent's blocks that only one conversation sees; they go with it.
+
+    Args:
+        conversation_id: The conversation.
+        block_ids: Id of each copy by label.
+    """
+
+    conversation_id: str
+    block_ids: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Health:
     """What a backend says of itself.
 
@@ -129,11 +143,13 @@ class LlmEndpoint:
         base_url: An OpenAI-compatible address, ending in /v1.
         api_key: Its key; "none" where it needs none.
         model: Which of its models; "" for the first it lists.
+        local: It is the small model on this machine, which calls need for themselves.
     """
 
     base_url: str
     api_key: str
     model: str = ""
+    local: bool = False
 
     def __repr__(self) -> str:
         return f"LlmEndpoint({self.base_url!r}, '***', {self.model!r})"
@@ -141,6 +157,10 @@ class LlmEndpoint:
 
 class Backend(Protocol):
     """What every adapter does. Reads raise BackendUnavailable or NotThere; writes any BackendFault."""
+
+    @property
+    def desks(self) -> DeskBackend:
+        """What it does for desks."""
 
     def health(self) -> Health:
         """Ask it who it is; everything the other methods need is in place when this returns."""
@@ -178,6 +198,12 @@ class Backend(Protocol):
     def list_turns(self, conversation_id: str) -> list[Message]:
         """All rows of a conversation in order. One that is not ours has no marker, one not shown another role."""
 
+    def copy_blocks(self, agent_id: str, title: str, labels: Sequence[str]) -> BlockCopies:
+        """Make a conversation of an agent with copies of some of its blocks; dropping it deletes them."""
+
+    def ask_agent(self, conversation_id: str, text: str, timeout_s: float) -> None:
+        """Have the agent do something with its own model and tools, on the blocks that the conversation sees."""
+
     def get_blocks(self, block_ids: Mapping[str, str]) -> dict[str, str]:
         """The present text of blocks, by label."""
 
@@ -195,6 +221,7 @@ __all__ = [
     "Backend",
     "BackendFault",
     "BackendUnavailable",
+    "BlockCopies",
     "Failed",
     "Health",
     "LlmEndpoint",

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 
 from voicectl.memory import profile
-from voicectl.memory.backends import Agent, AgentSpec, Health, Message, NotThere
+from voicectl.memory.backends import Agent, AgentSpec, BlockCopies, Health, Message, NotThere, Rejected
+from voicectl.memory.backends.desks import NoDesks
 from voicectl.memory.identity import hashed
 from voicectl.memory.profile import Block
 from voicectl.memory.store.engine import Store
@@ -30,6 +31,7 @@ class EmbeddedBackend:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.desks = NoDesks()
 
     def health(self) -> Health:
         """The store's address."""
@@ -93,6 +95,22 @@ class EmbeddedBackend:
         """
         self._call(conversation_id)
         return messages(conversation_id, ledger.rows(self._store, conversation_id))
+
+    def copy_blocks(self, agent_id: str, title: str, labels: Sequence[str]) -> BlockCopies:
+        """Never: there is no agent.
+
+        Raises:
+            Rejected: Always.
+        """
+        raise Rejected("copy blocks", "there is no agent without Letta")
+
+    def ask_agent(self, conversation_id: str, text: str, timeout_s: float) -> None:
+        """Never: there is no agent.
+
+        Raises:
+            Rejected: Always.
+        """
+        raise Rejected("memory step", "there is no agent without Letta")
 
     def get_blocks(self, block_ids: Mapping[str, str]) -> dict[str, str]:
         """The blocks as the profile renders them.

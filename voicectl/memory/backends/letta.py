@@ -27,6 +27,7 @@ from voicectl.memory.backends import (
     Ambiguous,
     BackendFault,
     BackendUnavailable,
+    BlockCopies,
     Failed,
     Health,
     LlmEndpoint,
@@ -35,8 +36,11 @@ from voicectl.memory.backends import (
     NotThere,
     Rejected,
 )
+from voicectl.memory.backends.desks import POLICY_LABEL
+from voicectl.memory.backends.letta_desks import APP_TAG, LettaDesks
 from voicectl.memory.backends.letta_models import register
-from voicectl.memory.backends.letta_rows import generation_of, message_of
+from voicectl.memory.backends.letta_rows import all_of, generation_of, message_of
+from voicectl.memory.backends.letta_streams import STEPS, copy_blocks, drop_copies, send
 from voicectl.memory.backends.letta_texts import DESCRIPTIONS, SYSTEM
 
 log = logging.getLogger(__name__)
@@ -45,11 +49,11 @@ READ_S = 5.0  # reads answer in 5 to 60 ms; a server that needs seconds is overl
 WRITE_S = 10.0  # appends take 0.13 s (letta.md 4); sync.mirror.APPEND_S is the same
 MODELS_S = 60.0  # how often we look whether the language model behind the agents has become reachable
 PAGE = 100
+DELETIONS = 5  # a second round finds what a syncer that stood still made meanwhile; more is a Letta that keeps things
 NULL_PROVIDER = "voicectl-null"
 LLM_PROVIDER = "voicectl-llm"
 NULL_HANDLE = f"openai-proxy/{null_model.MODEL}"
 TOOLS = ["memory_insert", "memory_replace", "memory_rethink"]  # `memory` can create blocks, so it is left out
-APP_TAG = "app:voicectl"
 VERSIONS = "0.16."
 
 
@@ -89,6 +93,7 @@ class LettaBackend:
             # A proxy of the environment must not be asked for loopback, whatever NO_PROXY says.
             http_client=httpx.Client(base_url=base_url, trust_env=not loopback, timeout=READ_S),
         )
+        self.desks = LettaDesks(self._client, _reading, _writing, write_s)
         self._agents_of: dict[str, str] = {}  # by conversation
         self._lock = threading.Lock()
         self._prepared = False
@@ -209,8 +214,10 @@ class LettaBackend:
 
     def _delete_agent(self, agent: Any) -> None:
         agents, blocks = self._client.agents, self._client.blocks
-        # Deleting an agent leaves its blocks behind (letta.md 10), and only the agent knows them: they go first.
-        for block in agent["blocks"]:
+        with _writing("delete copies of blocks"):
+            drop_copies(self._client, agent["id"])
+        # Deleting an agent leaves its blocks behind (letta.md 10), and only it knows them; but a policy is others' too.
+        for block in (b for b in agent["blocks"] if b["label"] != POLICY_LABEL):
             block_id = block["id"]
             self._delete("block", partial(blocks.delete, block_id), partial(blocks.retrieve, block_id))
         self._delete("agent", lambda: agents.delete(agent["id"]), lambda: agents.retrieve(agent["id"]))
@@ -263,27 +270,25 @@ class LettaBackend:
             return
 
     def append_turns(self, conversation_id: str, messages: Sequence[Message]) -> None:
-        """One streamed request to the null model: its run is completed in Letta, that of a plain one never is."""
+        """One streamed request to the null model."""
         sent = [{"role": m.role, "content": m.text, "sender_id": m.marker} for m in messages]
-        deadline = self._clock() + self._write_s
-        ended = ""
-        with (
-            _writing("append turns"),
-            self._client.conversations.messages.create(
-                conversation_id,
-                messages=sent,  # type: ignore[arg-type]
-                override_model=NULL_HANDLE,
-                streaming=True,
-                timeout=self._write_s,
-            ) as stream,
-        ):
-            for event in stream:
-                if self._clock() > deadline:  # pings would keep a stuck stream alive for ever
-                    raise Ambiguous("append turns", f"no end after {self._write_s:.0f} s")
-                if event.message_type == "stop_reason":
-                    ended = str(event.stop_reason)
-        if ended != "end_turn":
-            raise Ambiguous("append turns", f"the stream ended with {ended or 'nothing'}")
+        with _writing("append turns"):
+            send(self._client, "append turns", conversation_id, sent, NULL_HANDLE, self._write_s, self._clock)
+
+    def copy_blocks(self, agent_id: str, title: str, labels: Sequence[str]) -> BlockCopies:
+        """In a conversation of its own."""
+        with _writing("copy blocks"):
+            return copy_blocks(self._client, agent_id, title, labels, self._write_s)
+
+    def ask_agent(self, conversation_id: str, text: str, timeout_s: float) -> None:
+        """One streamed request to the language model; its own steps with tools included."""
+        model = self._handle()
+        if model == NULL_HANDLE:
+            raise ModelFault("memory step", "Letta does not reach the language model")
+        sent = [{"role": "user", "content": text}]
+        with _writing("memory step"):
+            what = "memory step"
+            send(self._client, what, conversation_id, sent, model, timeout_s, self._clock, max_steps=STEPS)
 
     def has_marker(self, conversation_id: str, marker: str) -> bool:
         """Among the latest 100 rows; a batch is shorter than that.
@@ -316,15 +321,7 @@ class LettaBackend:
         return self._agents_of[conversation_id]
 
     def _all(self, path: str, query: Mapping[str, object]) -> list[Any]:
-        found: list[Any] = []
-        after: dict[str, object] = {}
-        while True:
-            # Oldest first: the default order stops after one page (letta.md 12).
-            items = self._page(path, {**query, **after, "order": "asc"})
-            found += items
-            if len(items) < PAGE:
-                return found
-            after = {"after": items[-1]["id"]}
+        return all_of(lambda after: self._page(path, {**query, **after, "order": "asc"}), PAGE)
 
     def _page(self, path: str, query: Mapping[str, object]) -> list[Any]:
         with _reading(f"list {path.split('/')[2]}"):
@@ -342,19 +339,25 @@ class LettaBackend:
             self._client.blocks.update(block_id, value=text, timeout=self._write_s)
 
     def forget(self, customer: str, *, before_generation: int | None = None) -> int:
-        """Agents by tag with their blocks; again until none is listed."""
-        gone = 0
-        while True:
-            found = [
-                a
-                for a in self._agents([APP_TAG, f"cust:{customer}"])
-                if before_generation is None or generation_of(a) < before_generation
-            ]
+        """Agents by tag with their blocks; again until none is listed, DELETIONS times at most.
+
+        Raises:
+            Ambiguous: Letta answered every deletion, and still lists what it names.
+        """
+        gone: set[str] = set()
+        for _ in range(DELETIONS):
+            found = self._agents_before(customer, before_generation)
             if not found:
-                return gone
+                return len(gone)
             for agent in found:
                 self._delete_agent(agent)
-                gone += 1
+                gone.add(str(agent["id"]))
+        names = ", ".join(str(a["id"]) for a in found)
+        raise Ambiguous("delete agents", f"deleted {DELETIONS} times without an error, and listed again: {names}")
+
+    def _agents_before(self, customer: str, generation: int | None) -> list[Any]:
+        found = self._agents([APP_TAG, f"cust:{customer}"])
+        return [a for a in found if generation is None or generation_of(a) < generation]
 
 
 @contextmanager
@@ -364,6 +367,8 @@ def _reading(what: str) -> Iterator[None]:
         yield
     except letta_client.NotFoundError as e:
         raise NotThere(what, _why(e)) from e
+    except (letta_client.AuthenticationError, letta_client.PermissionDeniedError) as e:
+        raise BackendUnavailable(what, f"{_why(e)}; check LETTA_API_KEY") from e
     except (letta_client.LettaError, httpx.HTTPError) as e:
         raise BackendUnavailable(what, _why(e)) from e
 

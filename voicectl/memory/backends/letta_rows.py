@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from voicectl.memory.backends import Message
 
 UNLISTED = "unlisted"
 ROLES = {"user_message": "user", "assistant_message": "assistant"}
+
+
+def all_of(page: Callable[[dict[str, object]], list[Any]], size: int) -> list[Any]:
+    """All rows of a list, page by page; oldest first, as the default order stops after one page (letta.md 12)."""
+    found: list[Any] = []
+    after: dict[str, object] = {}
+    while True:
+        items = page(after)
+        found += items
+        if len(items) < size:
+            return found
+        after = {"after": items[-1]["id"]}
 
 
 def generation_of(agent: Any) -> int:

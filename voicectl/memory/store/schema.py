@@ -51,6 +51,7 @@ Index("ix_calls_customer_started_ms", calls.c.customer, calls.c.started_ms)
 Index("ix_calls_room_state", calls.c.room, calls.c.state)
 Index("ix_calls_state", calls.c.state)
 Index("ix_calls_mirror", calls.c.mirror)
+Index("ix_calls_learnt_state", calls.c.learnt, calls.c.state)
 
 turns = Table(
     "turns",
@@ -113,8 +114,31 @@ profile_ops = Table(
     Column("position", BigInteger),  # the line it is about, by the operation that first made it
     Column("overruled_by", BigInteger),  # the operation that stood against it; None: it took effect
     Column("undoes", BigInteger),  # the operation whose inverse it is
+    Column("model", String(100)),  # which model said so; None: not one, or the one of the call
 )
 Index("ix_profile_ops_customer_id", profile_ops.c.customer, profile_ops.c.id)
+
+# The memory step of a call: what was intended and what became of it.
+memory_steps = Table(
+    "memory_steps",
+    metadata,
+    Column("call_id", String(40), ForeignKey("calls.id"), primary_key=True),
+    Column("state", String(10), nullable=False),  # learning.states.StepState
+    Column("attempt", Integer, nullable=False),  # the effect of an earlier one is refused
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("strategy", String(10), nullable=False),  # learning.strategy.Strategy
+    Column("model", String(100), nullable=False, server_default=""),
+    Column("base_op", BigInteger, nullable=False),  # profile_ops.id that the model was shown
+    Column("conversation_id", String(80)),  # in Letta, of this attempt, to be deleted; None: there is none
+    Column("due_ms", BigInteger, nullable=False),  # not before this, while it waits
+    Column("deadline_ms", BigInteger, nullable=False),  # the model is not asked beyond this
+    Column("learnt", Integer, nullable=False, server_default="0"),  # operations that took effect
+    Column("refused", Integer, nullable=False, server_default="0"),  # what the model gave and was not taken
+    Column("refusals", Text, nullable=False, server_default="[]"),  # JSON: each with the reason
+    Column("why", Text, nullable=False, server_default=""),  # why it waits or failed
+    Column("at_ms", BigInteger, nullable=False),  # when it came into this state
+)
+Index("ix_memory_steps_state", memory_steps.c.state)
 
 # The rendering of profile_ops, written in the same transaction, so that joining a call is one indexed read.
 profile_lines = Table(
@@ -162,6 +186,7 @@ letta_conversations = Table(
     Column("mirrored_seq", Integer, nullable=False, server_default="0"),  # all rows up to it are confirmed
     Column("failures", Integer, nullable=False, server_default="0"),  # how many of its conversations did not match
     Column("last_error", Text, nullable=False, server_default=""),
+    Column("agent_id", String(80)),  # the desk's agent, whose conversation it is; None: the customer's own
 )
 
 letta_batches = Table(
@@ -215,3 +240,71 @@ forgotten = Table(
 
 # Calls of customers who were forgotten: what turns up of them later is not kept.
 forgotten_calls = Table("forgotten_calls", metadata, Column("call_id", String(40), primary_key=True))
+
+# Desks that voicectl was told of: each speaks for an agent that somebody keeps in Letta.
+desks = Table(
+    "desks",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("title", String(100), nullable=False),
+    Column("agent_id", String(80), nullable=False),
+    Column("added_ms", BigInteger, nullable=False),
+)
+
+# Agents of desks, as the syncer last read them. One that no desk speaks for any more stays with its id alone: calls may
+# lie in it.
+desk_agents = Table(
+    "desk_agents",
+    metadata,
+    Column("agent_id", String(80), primary_key=True),
+    Column("name", String(200), nullable=False, server_default=""),
+    Column("system", Text, nullable=False, server_default=""),
+    Column("no_calls", String(200), nullable=False, server_default=""),  # why calls cannot be its conversations
+    Column("revision", Integer, nullable=False, server_default="0"),  # grows with each change of system and blocks
+    Column("read_ms", BigInteger, nullable=False, server_default="0"),  # when Letta last gave it
+    Column("gone_ms", BigInteger),  # since when Letta says that it is not there
+)
+desk_blocks = Table(
+    "desk_blocks",
+    metadata,
+    Column("agent_id", String(80), primary_key=True),
+    Column("label", String(200), primary_key=True),
+    Column("text", Text, nullable=False),
+)
+
+# What the team says of a desk, a version a row; the latest holds.
+desk_policies = Table(
+    "desk_policies",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("desk", String(100), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("source", String(20), nullable=False),  # policies.Source
+    Column("at_ms", BigInteger, nullable=False),
+)
+Index("ix_desk_policies_desk_id", desk_policies.c.desk, desk_policies.c.id)
+
+# Its block in Letta, shared by agents; the columns mean what those of letta_blocks do.
+desk_policy_blocks = Table(
+    "desk_policy_blocks",
+    metadata,
+    Column("name", String(100), primary_key=True),  # of the desk
+    Column("block_id", String(80)),
+    Column("exchanged", Text),
+    Column("sending", Text),
+    Column("refused", Text, nullable=False, server_default=""),
+)
+
+# Which policy a customer's agent shows: that of the desk last called, as an agent has one block of a label.
+letta_policies = Table(
+    "letta_policies",
+    metadata,
+    Column("customer", String(200), ForeignKey("customers.key"), primary_key=True),
+    Column("agent_id", String(80), nullable=False),
+    Column("block_id", String(80), nullable=False),
+)
+
+# Beside these, migration 0007 makes what finds words in turns, in each database's own way: in SQLite the FTS5 table of
+# this name with its shadows, in PostgreSQL the column `turns.words` with its index. memory/search.py reads it, triggers
+# write it.
+TURN_INDEX = "turn_index"

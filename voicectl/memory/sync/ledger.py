@@ -43,6 +43,7 @@ class CallRow:
     attempt: int  # which conversation of this call; part of its title, so that an older one is not taken for it
     failures: int  # how many of them did not match the store
     mirrored_seq: int
+    agent_id: str | None = None  # the desk's agent, whose conversation it is; None: the customer's own, or none yet
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ def open_calls(store: Store, customer: str, generation: int) -> list[CallRow]:
             func.coalesce(letta_conversations.c.attempt, 1).label("attempt"),
             func.coalesce(letta_conversations.c.failures, 0).label("failures"),
             _mirrored().label("mirrored_seq"),
+            letta_conversations.c.agent_id,
         )
         .outerjoin(letta_conversations, letta_conversations.c.call_id == calls.c.id)
         .where(calls.c.customer == customer, calls.c.generation == generation, calls.c.mirror.in_(_TO_DO))
@@ -132,6 +134,7 @@ def open_calls(store: Store, customer: str, generation: int) -> list[CallRow]:
             int(r.attempt),
             int(r.failures),
             int(r.mirrored_seq),
+            r.agent_id,
         )
         for r in rows
     ]
@@ -153,15 +156,23 @@ def rows(store: Store, call_id: str, after: int = 0) -> list[Row]:
         return [Row(int(r.seq), Role(r.role), r.text) for r in connection.execute(statement)]
 
 
-def record_conversation(store: Store, call: CallRow, conversation_id: str) -> None:
-    """The call's conversation is this one."""
+def record_conversation(store: Store, call: CallRow, conversation_id: str, agent_id: str | None = None) -> None:
+    """The call's conversation is this one.
+
+    Args:
+        store: The store.
+        call: The call.
+        conversation_id: The conversation.
+        agent_id: The desk's agent, whose it is; None: the customer's own.
+    """
     with store.write() as connection:
         mine = letta_conversations.c.call_id == call.id
+        found = {"conversation_id": conversation_id, "agent_id": agent_id}
         if connection.execute(select(letta_conversations.c.call_id).where(mine)).first() is None:
             values = {"call_id": call.id, "attempt": call.attempt, "mode": Mode.NULL_MODEL}
-            connection.execute(insert(letta_conversations).values(conversation_id=conversation_id, **values))
+            connection.execute(insert(letta_conversations).values(**values, **found))
         else:
-            connection.execute(update(letta_conversations).where(mine).values(conversation_id=conversation_id))
+            connection.execute(update(letta_conversations).where(mine).values(**found))
 
 
 def conversation(store: Store, call_id: str) -> str | None:
@@ -173,12 +184,13 @@ def conversation(store: Store, call_id: str) -> str | None:
 
 
 def conversations(store: Store, customer: str) -> dict[str, str]:
-    """The conversations that we believe to be in Letta: call and conversation id."""
+    """The conversations that we believe to be in the customer's agent: call and conversation id."""
     statement = (
         select(letta_conversations.c.call_id, letta_conversations.c.conversation_id)
         .join(calls, calls.c.id == letta_conversations.c.call_id)
         .join(customers, and_(customers.c.key == calls.c.customer, customers.c.generation == calls.c.generation))
         .where(calls.c.customer == customer, letta_conversations.c.conversation_id.is_not(None))
+        .where(letta_conversations.c.agent_id.is_(None))
     )
     with store.read() as connection:
         return {r.call_id: r.conversation_id for r in connection.execute(statement)}

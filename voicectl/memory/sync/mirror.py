@@ -12,8 +12,10 @@ import logging
 from datetime import UTC, datetime
 from typing import NoReturn
 
+from voicectl.memory import desks
 from voicectl.memory.backends import Ambiguous, BackendUnavailable, Failed, Message, NotThere, Rejected
-from voicectl.memory.sync import ledger
+from voicectl.memory.identity import hashed
+from voicectl.memory.sync import foreign, ledger
 from voicectl.memory.sync.agents import ensure_agent, is_lost, lost
 from voicectl.memory.sync.ledger import CallRow
 from voicectl.memory.sync.settling import settle, until
@@ -53,6 +55,9 @@ def sync_turns(tools: Tools, customer: str) -> int:
             if call.ended:
                 _complete(tools, call)
         except NotThere as e:  # somebody deleted it, or Letta lost its database
+            other = call.agent_id if call.conversation_id else desks.agent_for(tools.store, call.desk)
+            if other:
+                foreign.look(tools, call, other)
             lost(tools, customer)
             raise Later(0.5, f"looking what Letta still has: {e}") from e
     return confirmed
@@ -156,12 +161,15 @@ def _refused(tools: Tools, call: CallRow, conversation: str, message: Message, f
 
 
 def _conversation(tools: Tools, customer: str, call: CallRow) -> str:
-    agent_id = ensure_agent(tools, customer)
+    own = ensure_agent(tools, customer)  # also where the turns go elsewhere: there operators see the profile
+    other = desks.agent_for(tools.store, call.desk)
     began = datetime.fromtimestamp(call.started_ms / 1000, UTC)
+    # In a desk's agent lie everybody's calls. No name: what Letta deletes of a conversation it only hides.
+    title = f"{call.desk}, {began:%Y-%m-%d %H:%M} UTC{f', customer {hashed(customer)}' if other else ''}"
     tools.renew()
-    found = tools.backend.ensure_conversation(agent_id, key_of(call), f"{call.desk}, {began:%Y-%m-%d %H:%M} UTC")
+    found = tools.backend.ensure_conversation(other or own, key_of(call), title)
     tools.signal(Point.CONVERSATION_CREATED)
-    ledger.record_conversation(tools.store, call, found)
+    ledger.record_conversation(tools.store, call, found, other)
     return found
 
 

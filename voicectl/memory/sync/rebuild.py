@@ -19,7 +19,7 @@ from voicectl.memory.identity import hashed
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Grant, LeaseHeld, Leases, LeaseState
 from voicectl.memory.store.schema import calls, customers, dead_letters
-from voicectl.memory.sync import ledger, ledger_agents
+from voicectl.memory.sync import foreign, ledger, ledger_agents
 from voicectl.memory.sync.blocks import sync_blocks
 from voicectl.memory.sync.figures import sync_figures
 from voicectl.memory.sync.states import LetterState, MirrorState
@@ -82,6 +82,7 @@ def rebuild(
                 _take_last_edits(Tools(store, backend), customer)
             # Letta first: if we die in between, the syncer finds the agent gone and sends everything again by itself.
             deleted = backend.forget(hashed(customer)) if replace else 0
+            foreign.drop_of(store, backend, customer)  # of a desk's agent only our calls; they would be there twice
             leases.renew(grant, LEASE_S)
             yield Rebuilt(customer, forget_what_letta_has(store, customer), deleted)
         finally:

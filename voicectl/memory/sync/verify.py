@@ -19,7 +19,7 @@ from voicectl.memory.identity import hashed
 from voicectl.memory.profile import Block
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, letta_conversations
-from voicectl.memory.sync import ledger, ledger_agents
+from voicectl.memory.sync import foreign, ledger, ledger_agents
 from voicectl.memory.sync.letters import letters
 from voicectl.memory.sync.states import LetterState
 from voicectl.memory.sync.text import lines_of, render
@@ -103,6 +103,9 @@ def _customers(store: Store) -> list[str]:
 def _customer(store: Store, backend: Backend, customer: str) -> tuple[int, int, list[Difference]]:
     agents = backend.agents(hashed(customer))
     titles = {c: title for agent in agents for c, title in backend.conversations(agent).items()}
+    abroad = foreign.conversations_of(store, customer)
+    for agent in sorted({a for a, _ in abroad.values()}):
+        titles |= {c: t for c, t in foreign.titles(backend, agent).items() if foreign.call_in(t) in abroad}
     # Letta before the store: what is said in between is waiting then, and not foreign.
     shown = {conversation: _turns(backend, conversation) for conversation in titles}
     dead = {(x.call, x.seq): x for x in letters(store, customer)}
@@ -127,9 +130,9 @@ def _customer(store: Store, backend: Backend, customer: str) -> tuple[int, int, 
         found += [
             Difference(customer, call_id, other, Kind.DOUBLED, f"a second conversation with {len(shown[other])} rows")
             for other, title in titles.items()
-            if other != conversation and title.split(" ")[0].split("/")[0] == call_id and shown[other]
+            if other != conversation and foreign.call_in(title) == call_id and shown[other]
         ]
-    found += _agents(store, customer, agents, some=rows > 0)
+    found += _agents(store, customer, agents, some=bool(agents) and rows > 0)
     found += _blocks(store, backend, customer)
     return number, rows, found
 

@@ -27,7 +27,7 @@ from voicectl.memory.sync.figures import sync_figures
 from voicectl.memory.sync.states import Outage
 from voicectl.voice.build import build_id
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.desk_list import DESKS
+from voicectl.voice.desk_list import DESKS, DeskInfo, all_desks, is_ours
 from voicectl.voice.errors import DeskUnknown
 from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.reconciler import Reconciler
@@ -104,10 +104,11 @@ def create_app(settings: VoiceSettings) -> FastAPI:
         if settings.auth == "demo" and request.client and not _is_loopback(request.client.host):
             raise Problem(403, "demo mode serves this machine only", "Set VOICE_AUTH=jwt to serve others.")
         await _room_for_one_more(app.state.leases)
-        agents = wanted.room_config.agents
+        desk = (wanted.room_config.agents[0].agent_name if wanted.room_config.agents else "") or settings.default_desk
         try:
             customer, name = customer_in(settings, wanted, request.headers.get("authorization", ""))
-            minted, _ = mint(settings, customer, name, agents[0].agent_name if agents else "")
+            known = DESKS if is_ours(desk) else await _desks(app.state.store)
+            minted, _ = mint(settings, customer, name, desk, known=known)
         except NotVouched as e:
             raise Problem(401, f"who you are is not vouched for: {e.reason}") from e
         except DeskUnknown as e:
@@ -118,7 +119,7 @@ def create_app(settings: VoiceSettings) -> FastAPI:
 
     @app.get("/api/desks")
     async def desks() -> list[dict[str, str]]:
-        return [{"name": d.name, "title": d.title, "description": d.description} for d in DESKS]
+        return [{"name": d.name, "title": d.title, "description": d.description} for d in await _desks(app.state.store)]
 
     @app.get("/api/about")
     async def about() -> dict[str, Any]:
@@ -214,6 +215,15 @@ class _Hashed(StaticFiles):
 
 def _is_loopback(host: str) -> bool:
     return host in ("::1", "localhost", "testclient") or host.startswith("127.")
+
+
+async def _desks(store: Store) -> tuple[DeskInfo, ...]:
+    """All desks; of a store that does not answer only ours, which need none."""
+    try:
+        return await asyncio.to_thread(all_desks, store)
+    except StoreUnavailable as e:
+        log.warning("desks of Letta's agents are missing", extra={"why": e.reason})
+        return DESKS
 
 
 async def _room_for_one_more(leases: Leases) -> None:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from voicectl.memory.errors import SettingError
 from voicectl.memory.identity import anonymous, hashed, normalise, spoken_name
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.desk_list import desk_info
+from voicectl.voice.desk_list import DESKS, DeskInfo, desk_info
 from voicectl.voice.events import Attribute, RoomMark
 
 Short = Annotated[str, Field(max_length=200)]
@@ -93,7 +93,13 @@ def _claims(settings: VoiceSettings, authorization: str) -> dict[str, Any]:
 
 
 def mint(
-    settings: VoiceSettings, customer: str, name: str | None, desk: str, *, may_send_data: bool = True
+    settings: VoiceSettings,
+    customer: str,
+    name: str | None,
+    desk: str,
+    *,
+    known: tuple[DeskInfo, ...] = DESKS,
+    may_send_data: bool = True,
 ) -> tuple[str, str]:
     """A token for one customer in a new room of their own, with the agent's dispatch inside it.
 
@@ -101,7 +107,8 @@ def mint(
         settings: Key, secret and life of the token.
         customer: Customer key.
         name: As given; shown to the agent.
-        desk: Checked name of a desk.
+        desk: Name of a desk; "" for the default one.
+        known: The desks there are.
         may_send_data: Chat and RPC; voice alone does without.
 
     Returns:
@@ -110,7 +117,7 @@ def mint(
     Raises:
         DeskUnknown: There is no such desk.
     """
-    desk = desk_info(desk or settings.default_desk).name
+    desk = desk_info(desk or settings.default_desk, known).name
     key, secret = settings.key_secret()
     room = f"call-{secrets.token_hex(8)}"
     attributes = {str(Attribute.CUSTOMER): customer}

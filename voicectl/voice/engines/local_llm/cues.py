@@ -19,6 +19,7 @@ class Cue(StrEnum):
 
     CLOSING = "closing"  # the caller may be done: goodbye, that's all, no thanks
     ASKS_TO_SAVE = "asks_to_save"  # "remember that …", "can you save it", "don't forget …"
+    ASKS_TO_FORGET = "asks_to_forget"  # "please forget that I …", "can you delete my address"
     TELLS = "tells"  # something lasting about the caller: "my favourite fruit is mango", "I live in Leeds"
     ASKS_EARLIER = "asks_earlier"  # about what was said before: "what did I tell you", "last time"
     ASKS_PERSONAL = "asks_personal"  # a question about the caller: "what is my …", "where do I …"
@@ -61,6 +62,12 @@ _ASKS_WHETHER = re.compile(
     r"\b((do|did|can|will|would|could) you (still )?(remember|recall|know)|remind me)\b", re.IGNORECASE
 )
 _SAVE_THAT = re.compile(r"\bremember (that|this|it|my|i|to)\b", re.IGNORECASE)
+_FORGET = re.compile(  # somebody is told to; not "don't forget", "I always forget", "forget it"
+    r"(^\W*((so|and|but|okay|ok|actually|oh|no|well|now|hey|hi|hello|just|also|yes|yeah)\W+)*|\bplease (just )?"
+    r"|\b((can|could|would|will) you|(want|like|need) you to|you (can|should|may)) (please |just )*)"
+    r"(forget|delete|erase|stop remembering)\b(?! (about )?it\b)(?!( that| this)?\W*$)",
+    re.IGNORECASE,
+)
 _EARLIER = re.compile(
     r"\b(did (i|we) (say|tell|mention|talk|discuss|ask)|i (said|told you|mentioned)|(we|i) (talked|spoke) about"
     r"|last (time|week|month|call)|earlier call|previous(ly)?|(do|can) you (still )?remember|remind me|yesterday"
@@ -146,6 +153,8 @@ def cues(turn: Turn) -> frozenset[Cue]:
         found.add(Cue.ASKS_TO_SAVE)
     if _TELLS.search(said) and not asks and not _DOUBT.search(said) and not _NOT_SAVE.search(said):
         found.add(Cue.TELLS)
+    if _FORGET.search(said):
+        found.add(Cue.ASKS_TO_FORGET)
     if _ONLY_NAME.fullmatch(said):
         found.add(Cue.GIVES_NAME)
     if asks and Cue.ASKS_TO_SAVE not in found:
@@ -189,7 +198,8 @@ def says_goodbye(sentence: str) -> bool:
 _LEAD = r"^\W*((so|and|but|okay|ok|hey|hi|hello|well|right|now|wait|actually|oh|yes|yeah|also|before i go)\b\W*)*"
 _ASKING_TO_SAVE = re.compile(
     _LEAD + r"((can|could|would|will) you\W+)?(please\W+)?((just )?(remember|note|save|memori[sz]e|keep in mind"
-    r"|don'?t forget|make a note|take a note|write)\b)?\W*(down\b\W*)?(please\b\W*)?((that|of)\b\W*)?",
+    r"|don'?t forget|forget|delete|erase|stop remembering|make a note|take a note|write)\b)?\W*(down\b\W*)?"
+    r"(please\b\W*)?((that|of)\b\W*)?",
     re.IGNORECASE,
 )
 _TRAILING_REQUEST = re.compile(

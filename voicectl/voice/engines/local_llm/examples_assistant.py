@@ -16,9 +16,11 @@ INSTRUCTIONS = "You are a friendly personal voice assistant who remembers what c
 def confirm_saved(sentence: str, result: str) -> str:
     """The confirmation after a fact was kept ("Okay, I'll remember that your dog is Rex.").
 
-    Empty unless the result begins with "saved"; then the model puts the result into words.
+    What was not saved is said to be so, with the reason. Empty for any other result: the model puts it into words.
     """
     told = said_back(as_told(sentence))
+    if result.lower().startswith("not saved: "):
+        return f"I'm sorry, I could not save that: {result[len('not saved: ') :]}."
     if not result.lower().startswith("saved") or not told:
         return ""
     if not told.lower().startswith(("you", "your")) or len(told.split()) > 20:
@@ -26,11 +28,27 @@ def confirm_saved(sentence: str, result: str) -> str:
     return f"Okay, I'll remember that {told[0].lower()}{told[1:]}."
 
 
+def confirm_forgotten(_: str, result: str) -> str:
+    """What became of a request to forget, said as it is: a small model would promise more."""
+    said: list[str] = []
+    for part in result.split("; "):
+        what, _, rest = part.partition(": ")
+        if what == "forgotten":
+            said.append("Okay, I have forgotten that.")
+        elif what == "not forgotten":
+            said.append(f"I'm sorry, I cannot forget that: {rest}.")
+        elif what.startswith("not forgotten yet"):
+            said.append(f"Which one shall I forget: {rest}?".replace('", "', '", or "'))
+        elif what == "nothing forgotten":
+            said.append("I don't have that in my memory, so there is nothing to forget.")
+    return " ".join(said)
+
+
 REMEMBER = Hints(
     when="the caller tells something about themselves, or asks you to remember, save or note something",
     kinds={"fact": Text(said=True)},
     must_on=frozenset({Cue.ASKS_TO_SAVE, Cue.TELLS}),
-    never_on=frozenset({Cue.GIVES_NAME}),
+    never_on=frozenset({Cue.GIVES_NAME, Cue.ASKS_TO_FORGET}),
     confirm=confirm_saved,
     promises=("remember", "saved", "save", "noted", "note", "memorize"),
     examples=(
@@ -57,10 +75,26 @@ REMEMBER = Hints(
     ),
 )
 
+FORGET_FACT = Hints(
+    when="the caller asks you to forget or delete something about themselves",
+    kinds={"fact": Text(said=True)},
+    only_on=frozenset({Cue.ASKS_TO_FORGET}),
+    must_on=frozenset({Cue.ASKS_TO_FORGET}),
+    confirm=confirm_forgotten,
+    examples=(
+        Example(
+            "please forget that I play the oboe",
+            "Okay, I have forgotten that.",
+            call={"fact": "plays the oboe"},
+            result='forgotten: "plays the oboe"',
+        ),
+    ),
+)
+
 RECALL = Hints(
     when="the caller asks what was said in an earlier call",
     kinds={"query": Text()},
-    never_on=frozenset({Cue.ANSWER_KNOWN}),
+    never_on=frozenset({Cue.ANSWER_KNOWN, Cue.ASKS_TO_FORGET}),
     must_on=frozenset({Cue.ASKS_EARLIER, Cue.ANSWER_UNKNOWN}),
     examples=(
         Example(
@@ -85,4 +119,4 @@ END_CALL = Hints(
     examples=(Example("that is everything, thank you, have a good evening", call={}),),
 )
 
-__all__ = ["END_CALL", "INSTRUCTIONS", "RECALL", "REMEMBER", "confirm_saved"]
+__all__ = ["END_CALL", "FORGET_FACT", "INSTRUCTIONS", "RECALL", "REMEMBER", "confirm_forgotten", "confirm_saved"]
