@@ -184,6 +184,17 @@ def test_undo_is_refused_when_a_later_operation_touched_the_line(store: Store) -
     assert texts(store) == ["colour is red"]
 
 
+def test_what_was_taken_back_does_not_stand_before_what_came_earlier(store: Store) -> None:
+    first = profile.put(store, WHO, "colour is teal", TOOL)
+    second = profile.put(store, WHO, "colour is red", TOOL)
+    history.undo(store, WHO, second)
+    assert texts(store) == ["colour is teal"]
+
+    history.undo(store, WHO, first)
+
+    assert texts(store) == []
+
+
 def test_undo_is_refused_twice_and_for_what_had_no_effect_and_unknown_for_others_operations(store: Store) -> None:
     op_id = profile.put(store, WHO, "colour is teal", OPERATOR)
     profile.put(store, WHO, "colour is red", TOOL)

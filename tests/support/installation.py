@@ -89,7 +89,7 @@ class Installation:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for name in ("worker", "web", "llm", "livekit"):
+        for name in ("worker", "web", "syncer", "llm", "livekit"):
             if name in self.processes:
                 self.kill(name, signal.SIGKILL)
 
@@ -113,7 +113,7 @@ class Installation:
         self._wait_http(self.livekit_url.replace("ws", "http", 1), "livekit", 10)
 
     def start(self, name: str) -> None:
-        """Start worker, web or llm, as the supervisor would."""
+        """Start worker, web, syncer or llm, as the supervisor would."""
         self._spawn(name, [sys.executable, "-m", "voicectl.cli.main", "run", name])
 
     def _spawn(self, name: str, argv: list[str]) -> None:

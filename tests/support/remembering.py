@@ -75,10 +75,10 @@ class Customers:
     async def remembered(self, pair: Pair) -> Outcome:
         """Tell a name and a fact, call again and ask, have somebody else ask."""
         customer = f"user:{secrets.token_hex(4)}"
-        first = await self._call(customer, f"Hello, my name is {pair.name}.", pair.told)
+        first = await self.call(customer, f"Hello, my name is {pair.name}.", pair.told)
         await asyncio.sleep(BETWEEN_S)
-        (greeting, _), (answer, answer_s) = await self._call(customer, pair.question)
-        _, (stranger, _) = await self._call(f"{customer}-other", pair.question)
+        (greeting, _), (answer, answer_s) = await self.call(customer, pair.question)
+        _, (stranger, _) = await self.call(f"{customer}-other", pair.question)
         return Outcome(
             pair,
             first[-1][0],
@@ -91,7 +91,7 @@ class Customers:
             round(answer_s, 2),
         )
 
-    async def _call(self, customer: str, *lines: str) -> list[tuple[str, float]]:
+    async def call(self, customer: str, *lines: str) -> list[tuple[str, float]]:
         """Greeting and answers, with the seconds until each began; a line that is not answered gives an empty text."""
         token, _ = mint(self.installation.settings, customer, None, "assistant", may_send_data=False)
         self.placed.append(Placed(customer, lines))
