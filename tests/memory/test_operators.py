@@ -184,6 +184,18 @@ def test_undo_is_refused_when_a_later_operation_touched_the_line(store: Store) -
     assert texts(store) == ["colour is red"]
 
 
+def test_an_undo_that_was_taken_back_does_not_keep_the_call_from_learning(store: Store) -> None:
+    call = call_of(store, "r1")
+    origin = Origin(Source.TOOL, call.id)
+    history.undo(store, WHO, profile.put(store, WHO, "favourite colour is teal", origin))
+    history.undo(store, WHO, history.history(store, WHO)[-1].id)
+
+    profile.put(store, WHO, "favourite colour is red", origin)  # is heard, though a person's word stands by now
+
+    assert texts(store) == ["favourite colour is teal"]
+    assert history.history(store, WHO)[-1].overruled_by is not None
+
+
 def test_what_was_taken_back_does_not_stand_before_what_came_earlier(store: Store) -> None:
     first = profile.put(store, WHO, "colour is teal", TOOL)
     second = profile.put(store, WHO, "colour is red", TOOL)

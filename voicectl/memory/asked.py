@@ -9,18 +9,21 @@ all of it). Not here: the tools that a model calls (voice/memory_tools.py), whos
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from voicectl.memory import profile
 from voicectl.memory.errors import Refused
+from voicectl.memory.learning.quoted import gives_orders
 from voicectl.memory.lines import PEOPLE, Block, Line, Op, Origin, subject_of, tidy, weight
 from voicectl.memory.search import is_common, shares, words_of
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import profile_lines
 
 MOST_ASKED = 4  # lines to choose from; more cannot be said
+_NOT = re.compile(r"n['’]t\b|\b(?:not|never|no)\b", re.IGNORECASE)
 _ASKING = {"forget", "delete", "erase", "remove", "stop", "anymore", "longer", "fact", "thing", "everything"}
 
 
@@ -52,9 +55,11 @@ def remember(store: Store, customer: str, fact: str, origin: Origin) -> str | No
         None when the profile says so now; else the line that people made, which stands against it.
 
     Raises:
-        Refused: As `profile.put`.
+        Refused: As `profile.put`; or it gives orders.
         StoreUnavailable: Nothing was written.
     """
+    if gives_orders(fact):
+        raise Refused("remember", "it gives orders about the agent, it is no fact about the caller")
     with store.write() as connection:
         store.lock(connection, "profile", customer)
         op_id = profile.put_in(connection, customer, fact, origin, Block.PROFILE)
@@ -101,9 +106,9 @@ def forget(store: Store, customer: str, fact: str, origin: Origin) -> Forgotten:
 def _meant(present: list[Line], fact: str) -> tuple[list[Line], list[Line]]:
     """The lines that are meant, and those that may be."""
     asked = _content(fact)
-    if not asked:
-        return [], []
-    holding = [line for line in present if _holds(line.text, asked)]
+    if not asked:  # "everything you know about me": all of it may be meant, and that is for people to erase
+        return [], present
+    holding = [line for line in present if _holds(line.text, asked) and _denies(line.text) == _denies(fact)]
     exact = [
         line
         for line in holding
@@ -120,6 +125,11 @@ def _meant(present: list[Line], fact: str) -> tuple[list[Line], list[Line]]:
 
 def _content(said: str) -> list[str]:
     return [w for w in words_of(said) if not is_common(w) and w not in _ASKING]
+
+
+def _denies(said: str) -> bool:
+    """Whether it says that something is not so: `vegetarian` is not what `is not vegetarian` says."""
+    return _NOT.search(said) is not None
 
 
 def _holds(said: str, asked: list[str]) -> bool:

@@ -119,8 +119,16 @@ def _sections(house: House) -> list[tuple[str, str, str, bool]]:
     found = [("Rules of this desk, by the team (desk_policy):", "desk_policy", house.policy, False)]
     system = _MANUAL.sub("", house.system).strip()
     if not system.startswith(_OLD_MANUAL):
-        found.append((f"Instructions of the agent {house.agent} that you are (system):", "system", system, False))
-    for label, text in sorted(house.blocks, key=lambda b: (b[0] != PERSONA, b[0].casefold(), b[0])):
+        found.append(
+            (
+                f"Instructions of the agent {' '.join(house.agent.split())} that you are (system):",
+                "system",
+                system,
+                False,
+            )
+        )
+    for given, text in sorted(house.blocks, key=lambda b: (b[0] != PERSONA, b[0].casefold(), b[0])):
+        label = " ".join(given.split())  # one line: no name of a block begins a heading of its own
         if label == PERSONA:
             found.append(("Who you are (persona):", label, text, False))
         else:

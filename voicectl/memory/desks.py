@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from voicectl.memory import policies
 from voicectl.memory.backends.desks import OtherAgent
 from voicectl.memory.calls import CallState, now_ms
 from voicectl.memory.errors import Refused
@@ -127,6 +128,7 @@ def remove(store: Store, name: str) -> bool:
         if number := int(connection.execute(open_).scalar_one()):
             raise Refused(f"remove desk {name}", f"{number} calls of it are on", "Wait until they have ended.")
         connection.execute(delete(desks).where(desks.c.name == name))
+        policies.withdraw(connection, name)  # who makes a desk of this name again begins without its rules
         if connection.execute(select(desks.c.name).where(desks.c.agent_id == agent_id)).first() is None:
             connection.execute(delete(desk_blocks).where(desk_blocks.c.agent_id == agent_id))
             mine = desk_agents.c.agent_id == agent_id

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, delete, insert, or_, select, update
+from sqlalchemy import Connection, Row, Select, and_, delete, insert, or_, select, update
 
 from voicectl.memory.calls import now_ms
 from voicectl.memory.errors import Refused
@@ -96,6 +96,14 @@ def write(store: Store, desk: str, text: str, source: Source) -> Policy:
             connection.execute(insert(desk_policies).values(**values))
             row = connection.execute(_last(desk)).one()
         return _policy(row)
+
+
+def withdraw(connection: Connection, desk: str) -> None:
+    """Take what was said of a desk back, inside a transaction."""
+    row = connection.execute(_last(desk)).first()
+    if row is not None and row.text:
+        values = {"desk": desk, "text": "", "source": Source.OPERATOR, "at_ms": now_ms()}
+        connection.execute(insert(desk_policies).values(**values))
 
 
 def desks_with_one(store: Store) -> list[str]:

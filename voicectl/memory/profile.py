@@ -223,11 +223,13 @@ def refuse_undone(connection: Connection, customer: str, block: Block, line: str
     Raises:
         Refused: It was.
     """
-    undoing = profile_ops.alias()
+    undoing, redoing = profile_ops.alias(), profile_ops.alias()
     undone = connection.execute(
         select(profile_ops.c.line)
         .join(undoing, undoing.c.undoes == profile_ops.c.id)
+        .outerjoin(redoing, redoing.c.undoes == undoing.c.id)
         .where(
+            redoing.c.id.is_(None),
             profile_ops.c.customer == customer,
             profile_ops.c.block == block,
             profile_ops.c.call_id == call_id,

@@ -115,7 +115,7 @@ def told(done: asked.Forgotten) -> str:
 
 
 def _listed(lines: Sequence[str]) -> str:
-    return ", ".join(f'"{line}"' for line in lines)
+    return ", ".join(f'"{_short(line)}"' for line in lines)
 
 
 def _retold(exchange: search.Exchange) -> str:
@@ -128,5 +128,5 @@ def _retold(exchange: search.Exchange) -> str:
 
 
 def _short(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(text.split()).replace('"', "'")  # what was said must not end its own quotation
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -14,10 +14,11 @@ from collections.abc import Callable
 from functools import partial
 
 from voicectl.memory import desks, policies
-from voicectl.memory.backends import Backend, BackendFault, NotThere
+from voicectl.memory.backends import Backend, BackendFault, NotThere, Rejected
 from voicectl.memory.backends.desks import POLICY_LABEL
 from voicectl.memory.calls import now_ms
 from voicectl.memory.errors import FencedOut, Refused, StoreUnavailable
+from voicectl.memory.identity import hashed
 from voicectl.memory.lines import BLOCK_LIMIT
 from voicectl.memory.policies import Source
 from voicectl.memory.store.engine import Store
@@ -114,8 +115,11 @@ def attach_policies(store: Store, backend: Backend) -> int:
     for customer, agent_id, block_id in policies.to_attach(store, ATTACH):
         try:
             backend.desks.attach_policy(agent_id, block_id)
-        except NotThere:
-            continue  # an agent or a block was deleted; whoever looks after it finds that out
+        except (NotThere, Rejected) as e:
+            # An agent or a block was deleted: it counts as tried until there is another one, or nobody gets a turn.
+            log.warning("a policy is not shown in an agent", extra={"customer": hashed(customer), "why": str(e)})
+            policies.attached(store, customer, agent_id, block_id)
+            continue
         policies.attached(store, customer, agent_id, block_id)
         done += 1
     return done
