@@ -17,7 +17,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from voicectl.memory.calls import Call, is_forgotten
+from voicectl.memory.calls import Call, is_forgotten, now_ms
+from voicectl.memory.errors import StoreUnavailable
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls
 from voicectl.memory.turns import Role, Turn, write_turn
@@ -110,6 +111,14 @@ class Journal:
         except FileNotFoundError:
             return
 
+    def set_aside(self) -> None:
+        """Rename the file, so that nobody reads it as a journal again; a person may look at it."""
+        try:
+            with self._locked(0):
+                self._path.rename(self._path.with_suffix(f".{now_ms()}.broken"))
+        except OSError as e:
+            log.error("a journal cannot be moved aside", extra={"journal": self._path.name, "why": str(e)})
+
     @contextmanager
     def _locked(self, flags: int) -> Iterator[int]:
         """The file, locked; never one that was replaced while we waited for the lock."""
@@ -147,26 +156,51 @@ def _write(fd: int, data: bytes) -> None:
 def replay_left_journals(store: Store, journal_dir: Path) -> int:
     """Write the journals of calls whose job is gone; returns how many turns were written.
 
-    Safe beside a job that still uses its journal. A turn is written under the fence of the job that said it: of a call
-    that another job has by now, or that has ended, it goes to the refused ones.
+    Safe beside a job that still uses its journal. A journal that cannot be replayed does not keep the others from it:
+    it is moved aside as `CALL.MILLISECONDS.broken`, and the log says so.
 
     Raises:
         StoreUnavailable: The store does not answer; the journals stay.
     """
+    return sum(replay_journal(store, path) for path in sorted(journal_dir.glob("*.jsonl")))
+
+
+def replay_journal(store: Store, path: Path) -> int:
+    """Write one call's journal; returns how many turns were written.
+
+    A turn is written under the fence of the job that said it: of a call that another job has by now, or that has ended,
+    it goes to the refused ones.
+
+    Raises:
+        StoreUnavailable: The store does not answer; the journal stays.
+    """
+    journal = Journal(path)
+    try:
+        return _replay(store, journal, path.stem)
+    except StoreUnavailable:
+        raise
+    except OSError as e:  # of the disk, not of what is in the file: it may be readable later
+        log.error("a journal cannot be read or cut", extra={"journal": path.name, "why": str(e)})
+        return 0
+    except Exception:  # whatever is in it: a worker that starts, and the other journals, must not stop at it
+        log.exception("a journal cannot be replayed and is moved aside", extra={"journal": path.name})
+        journal.set_aside()
+        return 0
+
+
+def _replay(store: Store, journal: Journal, call_id: str) -> int:
+    found, raw = journal.entries()
     written = 0
-    for path in sorted(journal_dir.glob("*.jsonl")):
-        journal = Journal(path)
-        found, raw = journal.entries()
-        with store.write() as connection:
-            row = connection.execute(select(calls).where(calls.c.id == path.stem)).first()
-            if row is None and is_forgotten(connection, path.stem):
+    with store.write() as connection:
+        row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
+        if row is None:
+            if is_forgotten(connection, call_id):
                 journal.clear(raw)
-                continue
-            if row is None:
-                log.warning("a journal belongs to no call", extra={"journal": path.name})
-                continue
-            for entry in found:
-                call = Call(row.id, row.customer, row.generation, row.room, row.desk, entry.fence or int(row.fence))
-                written += write_turn(connection, call, entry.turn)
-        journal.clear(raw)
+            else:
+                log.warning("a journal belongs to no call", extra={"call": call_id})
+            return 0
+        for entry in found:
+            call = Call(row.id, row.customer, row.generation, row.room, row.desk, entry.fence or int(row.fence))
+            written += write_turn(connection, call, entry.turn)
+    journal.clear(raw)
     return written

@@ -55,8 +55,9 @@ def place_call(
         identity: The caller's identity in it.
         attributes: The caller's, e.g. `{"voice.customer": "user:ada"}`.
         metadata: Given to the agent's job.
-        voice: The caller's voice; `speech_at()` when not given, which fetches it (90 MB) at the first use.
-        ear: Its ear (150 MB).
+        voice: The caller's voice; that of `speech_at()` when not given. On a machine that has none yet this blocks
+            while it is fetched (90 MB): in asynchronous code give what `await asyncio.to_thread(speech_at)` returned.
+        ear: Its ear, the same way (150 MB).
 
     Raises:
         SpeechMissing: The extra `test-speech` is not installed.
@@ -75,7 +76,9 @@ def place_call(
 
 
 def speech_at(home: Path = HOME) -> tuple[Voice, Ear]:
-    """A voice and an ear, fetched when they are not on this disk. Share them between calls: each loads its model once.
+    """A voice and an ear. Share them between calls: each loads its model once.
+
+    Blocks while what is not on this disk is fetched (240 MB): from asyncio call it by `to_thread`.
 
     Args:
         home: Folder for models and for lines spoken before.

@@ -42,6 +42,6 @@ def call_agent() -> CallAgent:
         pytest.fail(f"call_agent needs {', '.join(missing)} in the environment", pytrace=False)
     from voicectl.voice.calling import HOME, place_call, speech_at
 
-    voice, ear = speech_at(Path(os.environ.get("VOICE_HOME", HOME)))
+    voice, ear = speech_at(Path(os.environ.get("VOICE_HOME") or HOME))
     url, key, secret = (os.environ[name] for name in WANTED)
     return functools.partial(place_call, url=url, api_key=key, api_secret=secret, voice=voice, ear=ear)

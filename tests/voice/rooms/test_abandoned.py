@@ -9,6 +9,7 @@ from typing import cast
 import pytest
 from sqlalchemy import select
 
+from voicectl.memory import Memory
 from voicectl.memory.calls import CallState, now_ms, open_call
 from voicectl.memory.config import load
 from voicectl.memory.recorder import Journal, Role, Turn
@@ -26,6 +27,9 @@ class EmptyRooms:
     """A server in whose rooms nobody is."""
 
     async def participants(self, room: str) -> list[object]:
+        return []
+
+    async def rooms(self) -> list[object]:
         return []
 
 
@@ -57,3 +61,20 @@ async def test_the_journal_of_a_dead_job_is_in_the_store_before_its_call_ends(
         assert connection.execute(select(turns.c.text)).scalars().all() == ["My dog is called Rex."]
         assert connection.execute(select(calls.c.state)).scalar() == CallState.ENDED
         assert connection.execute(select(refused_turns)).all() == []
+
+
+async def test_a_call_that_a_program_holds_by_itself_is_not_ended_for_its_empty_room(
+    settings: VoiceSettings, store: Store
+) -> None:
+    leases = open_leases(settings)
+    reconciler = Reconciler("test", settings, store, leases, cast(RoomAdmin, EmptyRooms()))
+    open_call(store, customer="user:1", room="left", desk="assistant", fence=1)
+    with Memory(settings.home / "memory.db") as memory, memory.call("user:ada") as call:
+        await reconciler._look_for_waiting()
+        call.said("user", "I am allergic to nuts.")
+
+    leases.close()
+    with store.read() as connection:
+        ended = {r.room: r.reason for r in connection.execute(select(calls))}
+        assert ended == {"left": "abandoned", call.call.room: "closed"}
+        assert connection.execute(select(turns.c.text)).scalars().all() == ["I am allergic to nuts."]

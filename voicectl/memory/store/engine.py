@@ -177,7 +177,12 @@ def open_store(settings: MemorySettings) -> Store:
         StoreForeign: It holds tables that are not ours, or a newer schema.
         StoreUnavailable: It cannot be reached, read or written.
     """
-    store = Store(store_url(settings))
+    return open_at(store_url(settings))
+
+
+def open_at(url: URL) -> Store:
+    """As `open_store`, by URL: a file's name may have characters that a URL in a setting gives another meaning."""
+    store = Store(url)
     try:
         if _revision(store) != HEAD:
             _upgrade(store)

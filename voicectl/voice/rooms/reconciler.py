@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 
+from voicectl.memory.alone import OWN_ROOMS
 from voicectl.memory.calls import CallState, abandon, open_call_of_room, rooms_of_open_calls
 from voicectl.memory.errors import FencedOut, StoreUnavailable
 from voicectl.memory.recorder import replay_left_journals
@@ -92,6 +93,7 @@ class Reconciler:
         rooms = [r.name for r in await self._admin.rooms() if RoomMark.DESK in r.metadata]
         leases = {r.name: r for r in await asyncio.to_thread(self._leases.rows)}
         left = await asyncio.to_thread(rooms_of_open_calls, self._store)
+        left = [r for r in left if not r.startswith(OWN_ROOMS)]  # no room of a server: a program holds that call
         waiting = {r for r in rooms if lease_name(r) not in leases}
         waiting |= {r for r in left if (lease := leases.get(lease_name(r))) is None or not lease.live}
         now = time.monotonic()
