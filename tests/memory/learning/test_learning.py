@@ -17,10 +17,10 @@ from voicectl.memory.backends.letta import LettaBackend
 from voicectl.memory.calls import finish, open_call
 from voicectl.memory.learning import due
 from voicectl.memory.learning import figures as steps
-from voicectl.memory.learning.applying import MAX_LAST_CALL
 from voicectl.memory.learning.proposal import ModelFailed
 from voicectl.memory.learning.states import Point, StepState
 from voicectl.memory.learning.step import Asking, learn
+from voicectl.memory.learning.verdicts import MAX_LAST_CALL
 from voicectl.memory.lines import BLOCK_LIMIT, Block, Origin, Source
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, memory_steps

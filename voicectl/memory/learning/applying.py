@@ -3,7 +3,7 @@
 The lines go into the one log (memory/profile.py), in the same transaction as the step's and the call's done-marks, and
 only if the step is still this attempt's: so the effect is there once or not at all. What is not taken is kept with its
 reason. Nothing vanishes without the customer's words, and what people or the call itself wrote stands above a step.
-Not here: whether the words carry it (grounding.py).
+Not here: whether the words carry it, which is decided before the store is locked (verdicts.py, grounding.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
@@ -21,22 +20,21 @@ from voicectl.memory import profile
 from voicectl.memory.calls import now_ms
 from voicectl.memory.errors import Refused
 from voicectl.memory.learning.due import Intent, of_attempt
-from voicectl.memory.learning.grounding import Evidence, Ungrounded, corrects, significant
-from voicectl.memory.learning.proposal import Proposal, Refusal, Wish
-from voicectl.memory.learning.quoted import CUSTOMER, Heard, gives_orders
+from voicectl.memory.learning.grounding import Ungrounded, corrects, significant
+from voicectl.memory.learning.proposal import Proposal, Refusal
+from voicectl.memory.learning.quoted import Heard
 from voicectl.memory.learning.states import Point, Signal, StepState
+from voicectl.memory.learning.verdicts import About, Verdict, about_call, judge
 from voicectl.memory.lines import Block, Entry, Op, Origin, Source, subject_of, tidy, weight
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, memory_steps, profile_ops
 
-MAX_LAST_CALL = 200  # characters: it is in the prompt of every call
 MAX_LINES = 20  # that one call may teach
 # Of these there is one at a time, so a new one takes the old one's place; of others there may be several.
 SINGLE = frozenset(
     {"city", "address", "home", "phone", "email", "job", "employer", "birthday", "age", "language", "delivery address"}
 )
 _KEYED = re.compile(r"^(?P<key>[a-z][a-z ]{1,30}):\s+(?P<value>\S.*)$", re.IGNORECASE)
-_QUOTED_WORDS = 90  # characters of the customer's own words, where no model says what the call was about
 
 
 @dataclass
@@ -67,15 +65,16 @@ def apply(store: Store, intent: Intent, proposal: Proposal, signal: Signal) -> T
     Raises:
         StoreUnavailable: Nothing was taken.
     """
+    verdicts, about = judge(intent, proposal.wishes), about_call(intent, proposal.last_call)
     with store.write() as connection:
         store.lock(connection, "profile", intent.customer)
         if not _is_ours(connection, intent):
             return None
         taken = Taken()
         writer = _Writer(connection, intent, taken)
-        for wish in proposal.wishes:
-            writer.take(wish)
-        writer.last_call(proposal.last_call)
+        for verdict in verdicts:
+            writer.take(verdict)
+        writer.last_call(about)
         values = {"state": StepState.DONE, "why": "", "learnt": len(taken.operations), "at_ms": now_ms()}
         kept = json.dumps([{"line": r.line[:300], "why": r.why} for r in taken.refused], ensure_ascii=False)
         values |= {"refused": len(taken.refused), "refusals": kept}
@@ -102,17 +101,16 @@ class _Writer:
 
     def __init__(self, connection: Connection, intent: Intent, taken: Taken) -> None:
         self._connection, self._intent, self._taken = connection, intent, taken
-        known = [line.text for line in intent.base if line.block == Block.PROFILE]
-        self._evidence = Evidence(intent.said, known)
         self._removed = self._removed_since_the_call_began()
 
-    def take(self, wish: Wish) -> None:
+    def take(self, verdict: Verdict) -> None:
         """Take one change, or note why not."""
+        wish = verdict.wish
         try:
             if wish.new is None:
-                self._remove(wish.old or "")
+                self._remove(wish.old or "", verdict)
             else:
-                self._put(tidy(wish.new), wish.old)
+                self._put(tidy(wish.new), verdict)
         except (Ungrounded, Refused) as e:
             self._refuse(wish.new or f"- {wish.old}", e.why)
 
@@ -123,21 +121,24 @@ class _Writer:
         item = turn.item_id if turn is not None else None
         return Origin(Source.MEMORY_STEP, self._intent.call_id, item, model=self._intent.model)
 
-    def _put(self, line: str, old: str | None) -> None:
+    def _put(self, line: str, verdict: Verdict) -> None:
         if len(self._taken.operations) >= MAX_LINES:
             raise Refused("remember", f"one call teaches {MAX_LINES} lines at most")
-        turn = self._evidence.of(line)
+        if verdict.turn is None:
+            raise Ungrounded(verdict.why)
         if any(_same(line, gone) for gone in self._removed):
             raise Refused("remember", "it was taken away during or after the call")
         line = self._of_several(line)
         present = profile.present_rows(self._connection, self._intent.customer, Block.PROFILE)
-        before = self._place_of(line, old, present)
+        before = self._place_of(line, verdict, present)
         if before is not None and self._is_newer(before):
             raise Refused("remember", "a later call says otherwise")
         if before is not None and not _about_the_same(before.line, line):
-            self._replace(before, line, turn, present)
+            self._replace(before, line, verdict.turn, present)
         else:
-            made = profile.put_in(self._connection, self._intent.customer, line, self._origin(turn), Block.PROFILE)
+            made = profile.put_in(
+                self._connection, self._intent.customer, line, self._origin(verdict.turn), Block.PROFILE
+            )
             if not self._is_mine(made):
                 raise Refused("remember", "it is known, or somebody whose word stands above made that line")
             self._note(made)
@@ -152,11 +153,12 @@ class _Writer:
         ).one()
         return bool(row.source == Source.MEMORY_STEP and row.call_id == self._intent.call_id)
 
-    def _place_of(self, line: str, old: str | None, present: Sequence[Row[Any]]) -> Row[Any] | None:
+    def _place_of(self, line: str, verdict: Verdict, present: Sequence[Row[Any]]) -> Row[Any] | None:
         """The line whose place a new one takes: of the same subject, or the one it corrects in shared words."""
         subject = subject_of(line)
         if subject is not None and (same := next((r for r in present if subject_of(r.line) == subject), None)):
             return same
+        old = verdict.wish.old
         if old is None:
             return None
         found = next((r for r in present if r.line.casefold() == old.casefold()), None)
@@ -165,7 +167,7 @@ class _Writer:
         if found is None or (subject_of(found.line) or "") == "name":
             return None
         # Unsupported: the new line is added, and the old one stays.
-        return found if corrects(line, found.line) or self._evidence.against(found.line) else None
+        return found if corrects(line, found.line) or verdict.over else None
 
     def _replace(self, before: Row[Any], line: str, turn: Heard, present: Sequence[Row[Any]]) -> None:
         entry = self._entry(self._origin(turn), Block.PROFILE)
@@ -187,12 +189,12 @@ class _Writer:
         profile.check_room(present, Block.PROFILE, line, before.line)
         self._note(profile.replace_in(self._connection, entry, position, before.line, line))
 
-    def _remove(self, line: str) -> None:
+    def _remove(self, line: str, verdict: Verdict) -> None:
         present = profile.present_rows(self._connection, self._intent.customer, Block.PROFILE)
         row = next((r for r in present if r.line.casefold() == line.casefold()), None)
         if row is None:
             return
-        if (subject_of(line) or "") == "name" or not self._evidence.against(line):
+        if (subject_of(line) or "") == "name" or not verdict.over:
             raise Refused("forget a fact", "the customer did not say that it is over")
         entry = self._entry(self._origin(), Block.PROFILE)
         if weight(Source.MEMORY_STEP, Op.REMOVE) < weight(row.source) or self._is_newer(row):
@@ -234,7 +236,7 @@ class _Writer:
         )
         return [str(text) for text in self._connection.execute(statement).scalars()]
 
-    def last_call(self, words: str) -> None:
+    def last_call(self, about: About) -> None:
         """Say what the call was about, in place of what a step said of an earlier one."""
         later = select(calls.c.id).where(
             calls.c.customer == self._intent.customer,
@@ -243,7 +245,9 @@ class _Writer:
         )
         if self._connection.execute(later.limit(1)).first() is not None:
             return
-        line = self._about(words)
+        if about.why:
+            self._refuse(about.words, about.why)
+        line = about.line
         if line is None:
             return
         present = profile.present_rows(self._connection, self._intent.customer, Block.LAST_CALL)
@@ -261,30 +265,6 @@ class _Writer:
         for row in ours[1:]:
             profile.remove_in(self._connection, entry, int(row.position), row.line)
 
-    def _about(self, words: str) -> str | None:
-        """The line of `last_call`: the model's words if they are of this call, else the customer's own first ones."""
-        words = " ".join(words.split())
-        when = datetime.fromtimestamp(self._intent.started_ms / 1000, UTC)
-        day = f"{when.day} {when:%B %Y}"
-        if words:
-            why = self._unfit(words)
-            if not why:
-                return f"{words} ({day})"
-            self._refuse(words, why)
-        return _first_words(self._intent.said, day)
-
-    def _unfit(self, words: str) -> str:
-        """Why a sentence about the call is not taken; "" when it is."""
-        if len(words) > MAX_LAST_CALL:
-            return f"last_call would have {len(words)} characters, {MAX_LAST_CALL} fit"
-        if gives_orders(words):
-            return "it gives orders about the agent"
-        said = {w for h in self._intent.said if h.counts or h.who != CUSTOMER for w in significant(h.text)}
-        own = significant(words)
-        if own and sum(any(w[:5] == s[:5] for s in said) for w in own) * 2 < len(own):
-            return "less than half of its words were said in the call"
-        return ""
-
 
 def _about_the_same(line: str, other: str) -> bool:
     subject = subject_of(line)
@@ -295,13 +275,3 @@ def _same(line: str, other: str) -> bool:
     """Whether two lines say the same, or one says a part of the other."""
     a, b = significant(line), significant(other)
     return bool(a and b and (a <= b or b <= a)) or _about_the_same(line, other)
-
-
-def _first_words(said: Sequence[Heard], day: str) -> str | None:
-    """What the call was about in the customer's own words: the first that are more than a greeting."""
-    own = [" ".join(h.text.split()) for h in said if h.counts]
-    chosen = next((t for t in own if len(significant(t)) >= 2), own[0] if own else "")
-    if not chosen:
-        return None
-    shown = chosen if len(chosen) <= _QUOTED_WORDS else chosen[:_QUOTED_WORDS].rsplit(" ", 1)[0] + " …"
-    return f'the caller said "{shown}" ({day})'

@@ -89,21 +89,17 @@ def due(store: Store, limit: int, at_ms: int | None = None) -> list[Due]:
         limit: How many.
         at_ms: Now, in milliseconds since 1970.
     """
-    statement = unlearnt().add_columns(memory_steps.c.due_ms, memory_steps.c.state)
-    statement = statement.order_by(calls.c.started_ms, calls.c.id).limit(limit * 10)
+    first = func.row_number().over(partition_by=calls.c.customer, order_by=(calls.c.started_ms, calls.c.id))
+    waiting = unlearnt().add_columns(
+        memory_steps.c.due_ms, memory_steps.c.state, calls.c.started_ms, first.label("place")
+    )
+    # In the database, before the limit: one customer's many calls behind a waiting one must not hide the others'.
+    w = waiting.subquery()
     now = now_ms() if at_ms is None else at_ms
+    may = or_(w.c.state.is_(None), w.c.state != StepState.WAITING, w.c.due_ms <= now)
+    statement = select(w.c.id, w.c.customer).where(w.c.place == 1, may).order_by(w.c.started_ms, w.c.id)
     with store.read() as connection:
-        rows = connection.execute(statement).all()
-    oldest: dict[str, Due] = {}
-    waits: set[str] = set()
-    for row in rows:
-        if row.customer in oldest or row.customer in waits:
-            continue
-        if row.state == StepState.WAITING and row.due_ms > now:
-            waits.add(row.customer)
-        else:
-            oldest[row.customer] = Due(row.id, row.customer)
-    return list(oldest.values())[:limit]
+        return [Due(row.id, row.customer) for row in connection.execute(statement.limit(limit))]
 
 
 def quiet(store: Store, for_s: float, at_ms: int | None = None) -> bool:

@@ -5,20 +5,34 @@
 Significant words of a line must occur in the customer's turns, most of them in one sentence; that sentence must not
 doubt ("if", "maybe"), must not deny what the line affirms, and what it says of a relative is not learnt of the
 customer. The price is omissions: what cannot be shown in the customer's words is not learnt. What this cannot see: a
-false statement made of the customer's own words. Not here: which turns count at all (quoted.py).
+false statement made of the customer's own words. Not here: which turns count at all (quoted.py), the cues (cues.py).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from voicectl.memory.learning.quoted import Heard, gives_orders
+from voicectl.memory.learning.cues import (
+    COMMAND,
+    DENIED_IN_BENGALI,
+    DOUBTED_IN_BENGALI,
+    HEARSAY,
+    PAST,
+    REMINDS,
+    TREAT_AS,
+    asks_to_forget,
+    cue,
+    of_a_relative,
+)
+from voicectl.memory.learning.quoted import Heard, gives_orders, plain
 from voicectl.memory.lines import subject_of
 
-_WORD = re.compile(r"[^\W_]+", re.UNICODE)
+# In Indic scripts the vowel signs are marks, which belong to the word.
+_WORD = re.compile(r"(?:[^\W_]|[\u0300-\u036f\u0900-\u0963\u0966-\u0dff])+")
 # May stand in a line although the customer did not say them: grammar, and the words by which facts are filed.
 _FREE = frozenset(
     _WORD.findall(
@@ -36,49 +50,40 @@ _FREE = frozenset(
 )
 
 
-def _cue(words: str) -> re.Pattern[str]:
-    return re.compile(words, re.IGNORECASE)
-
-
 _NOT = r"n['’]t\b|\b(?:not|never|no longer|cannot|cant|dont|without)\b"
-_DENIES = _cue(_NOT)
-_NEGATED = _cue(_NOT + r"|\b(?:no|any ?more|quit|stop|stopped|gave up|died|sold|lost)\b")
-_STOPS = _cue(r"\b(?:please stop|stop (?:\w+ing)|no more|cancel)\b")
-_VERB_DENIED = _cue(r"n['’]t\b|\b(?:do|does|am|is|are|was|have|can|will) not\b|\b(?:never|no longer|cannot)\b")
-_KEEPS_OFF = _cue(r"\b(?:allerg|avoid|hate|dislike|former|stop|quit|afraid)")
-_GONE = _cue(
+_DENIES = cue(_NOT)
+_NEGATED = cue(_NOT + r"|\b(?:no|any ?more|quit|stop|stopped|gave up|died|sold|lost)\b")
+_STOPS = cue(r"\b(?:please stop|stop (?:\w+ing)|no more|cancel)\b")
+_VERB_DENIED = cue(r"n['’]t\b|\b(?:do|does|am|is|are|was|have|can|will) not\b|\b(?:never|no longer|cannot)\b")
+_KEEPS_OFF = cue(r"\b(?:allerg|avoid|hate|dislike|former|stop|quit|afraid)")
+_GONE = cue(
     _NOT + r"|\b(?:no|any ?more|forget|delete|remove|sold|lost|gone|died|quit|stopped|left|finished|moved|changed|"
     r"instead|used to|now|actually|wrong)\b"
 )
-_LIKES = _cue(r"\b(?:likes?|loves?|enjoys?|prefers?|wants?|fan|favou?rite)\b")
-_HATES = _cue(r"\b(?:hates?|dislikes?|allergic|avoid|awful|terrible|(?:can['’]?t|cannot) (?:stand|eat|have))\b")
-_DOUBTS = _cue(
+_LIKES = cue(r"\b(?:likes?|loves?|enjoys?|prefers?|wants?|fan|favou?rite)\b")
+_HATES = cue(r"\b(?:hates?|dislikes?|allergic|avoid|awful|terrible|(?:can['’]?t|cannot) (?:stand|eat|have))\b")
+_DOUBTS = cue(
     r"\b(?:if (?:i|we)|maybe|perhaps|might|(?:i|we) should|one day|"
     r"some ?day|thinking (?:about|of)|dreaming|joking|kidding|imagine|"
     r"wish (?:i|we)|suppose|what if|who knows)\b"
 )
-_OTHERS = _cue(
-    r"\b(?:my|our|his|her|their|the)\s+(?:\w+\s+){0,2}?(?P<who>friend|brother|sister|neighbou?r|boss|colleague|husband|"
-    r"wife|partner|boyfriend|girlfriend|son|daughter|child|mother|father|mum|mom|dad|uncle|aunt|cousin|nephew|niece|"
-    r"grandmother|grandfather|doctor|lawyer|landlord|dog|cat)s?\b"
-)
-_OF_THEMSELVES = _cue(r"\b(?:i|i['’]m|i['’]ve|i['’]ll|i['’]d|myself)\b")
-_ASKS = _cue(
+_ASKS = cue(
     r"^(?:(?:so|and|um|uh|well|okay|hi|hello|hey)\W+)*(?:can|could|would|will|do|does|did|is|are|what|when|where|who|which|"
     r"how|may|shall|should)\s"
 )
 _WISH = r"(?:call|ring|send|write|email|mail|text|deliver|remind|bring)\s+(?:\w+\s+)?me"
-_ASKS_FOR = _cue(rf"\b(?:my|i['’]m|i am|i have|{_WISH})\b")  # "Can you call me in the evening?" says what they want
-_RIGHTS = _cue(
+_ASKS_FOR = cue(rf"\b(?:my|i['’]m|i am|i have|{_WISH})\b")  # "Can you call me in the evening?" says what they want
+_RIGHTS = cue(
     r"\b(?:admin\w*|superuser|root access|vip|verified|authori[sz]ed|clearance|unlimited|discount\w*|refunds?|"
     r"free of charge|(?:everything|all|is|are) free|password|passcode|pin code|credit card|"
     r"(?:agent|assistant|system|you)\s+(?:must|should|shall|will|may|has to|have to))\b"
 )
-_NAME = _cue(r"^(?:the\s+|(?:caller|customer)['’]s\s+|his\s+|her\s+|my\s+)?(?:full\s+|first\s+|last\s+)?name\b")
-_SENTENCE = _cue(
-    r"(?<=[.?!;])\s+|\s+(?:but|and (?=(?:i|my|we|our)\b))|,\s+(?=(?:and|but|i|my|it['’]s|is|are|do|does|"
-    r"can|could|what|when|where|who|how|will|would|may)\b)"
+_NAME = cue(r"^(?:the\s+|(?:caller|customer)['’]s\s+|his\s+|her\s+|my\s+)?(?:full\s+|first\s+|last\s+)?name\b")
+_SENTENCE = cue(
+    r"(?<=[.?!;।])\s+|\s+(?:but|and (?=(?:(?:now )?(?:i|we)|my|our)\b))|,\s+(?=(?:and|but|(?:now )?i|my|it['’]s|is|are|"
+    r"do|does|can|could|what|when|where|who|how|will|would|may)\b)"
 )
+_BENGALI_ENDINGS = ("য়", "য়", "তে", "ে", "র", "ের", "কে")  # in Dhaka, of Dhaka, to Dhaka
 _SPOKEN = ("zero", "oh", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _DIGITS = dict(zip(_SPOKEN, "00123456789", strict=True))
 _NUMBERS = frozenset([*_SPOKEN, "ten", "eleven", "twelve", "first", "second", "third"])
@@ -98,7 +103,7 @@ class Ungrounded(Exception):
 
 def significant(text: str) -> set[str]:
     """The words of a line that somebody must have said."""
-    return {w for w in (m.casefold() for m in _WORD.findall(text)) if w not in _FREE}
+    return {w for w in (m.casefold() for m in _WORD.findall(plain(text))) if w not in _FREE}
 
 
 def alike(a: str, b: str) -> bool:
@@ -108,7 +113,18 @@ def alike(a: str, b: str) -> bool:
     short, long = sorted((a, b), key=len)
     if any(c.isdigit() for c in a + b) or len(short) < 3:
         return False
-    if long.startswith(short) and long[len(short) :] in ("s", "es", "ed", "d", "ing", "er", "ly", "n", "ian"):
+    if long.startswith(short) and long[len(short) :] in (
+        "s",
+        "es",
+        "ed",
+        "d",
+        "ing",
+        "er",
+        "ly",
+        "n",
+        "ian",
+        *_BENGALI_ENDINGS,
+    ):
         return True
     shared = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(short))
     return shared >= 5 and len(a) - shared <= 3 and len(b) - shared <= 3
@@ -138,8 +154,16 @@ class _Sentence:
     def digits(self) -> str:
         return _digits(self.text)
 
-    def has(self, word: str) -> bool:
-        return any(alike(word, w) for w in self.words) or (word.isdigit() and len(word) > 1 and word in self.digits)
+    @cached_property
+    def forgets(self) -> bool:
+        return asks_to_forget(self.text)
+
+    @cached_property
+    def can_be_read(self) -> bool:
+        letters = [c for c in self.text if c.isalpha()]
+        return 2 * sum(c < "\u0250" or "\u0980" <= c <= "\u09ff" or "\u1e00" <= c <= "\u1eff" for c in letters) >= len(
+            letters
+        )
 
 
 def _digits(text: str) -> str:
@@ -158,8 +182,25 @@ class Evidence:
 
     def __init__(self, said: Sequence[Heard], known: Sequence[str] = ()) -> None:
         self._known = {word for line in known for word in significant(line)}
-        counted = [h for h in said if h.counts]
-        self._sentences = [_Sentence(h, s) for h in counted for s in _SENTENCE.split(h.text) if s and s.strip()]
+        # One space at most: in a run of them the splitter would begin anew at each.
+        texts = [(h, plain(" ".join(h.text.split()))) for h in said if h.counts]
+        self._sentences = [_Sentence(h, s) for h, text in texts for s in _SENTENCE.split(text) if s and s.strip()]
+        # By the first three letters, which forms of one word share: a long call has thousands of words.
+        self._said: dict[str, dict[str, set[int]]] = {}
+        for number, sentence in enumerate(self._sentences):
+            for word in sentence.words:
+                self._said.setdefault(word[:3], {}).setdefault(word, set()).add(number)
+        self._found: dict[str, set[int]] = {}
+
+    def _where(self, word: str) -> set[int]:
+        """Numbers of the sentences that have a word, in whatever form."""
+        if word not in self._found:
+            begin_so = self._said.get(word[:3], {})
+            found = {n for said, numbers in begin_so.items() if alike(word, said) for n in numbers}
+            if word.isdigit() and len(word) > 1:
+                found |= {n for n, s in enumerate(self._sentences) if word in s.digits}
+            self._found[word] = found
+        return self._found[word]
 
     def of(self, line: str) -> Heard:
         """The turn that teaches a line.
@@ -167,48 +208,61 @@ class Evidence:
         Raises:
             Ungrounded: None does, or the line is not for a model to learn.
         """
+        line = plain(line)
         if _NAME.match(line) or (subject_of(line) or "") == "name":
             raise Ungrounded("names are taken from the customer's words by a rule, not by a model")
-        if gives_orders(line) or _RIGHTS.search(line):
+        if gives_orders(line) or _RIGHTS.search(line) or COMMAND.search(line):
             raise Ungrounded("it is about rights, secrets or rules, not about the customer")
         words = significant(line)
         if not words:
             raise Ungrounded("it says nothing of its own")
-        missing = {w for w in words if not any(s.has(w) for s in self._sentences)}
+        missing = {w for w in words if not self._where(w)}
         known = {w for w in missing if any(alike(w, k) for k in self._known)}
         if missing - known or words == known:
             raise Ungrounded(f"the customer did not say {len(missing)} of its {len(words)} words")
         words -= known
+        counts = Counter(n for w in words for n in self._where(w))
         # The latest of equals: who corrects themselves is right the second time.
-        best = max(reversed(self._sentences), key=lambda s: sum(s.has(w) for w in words))
-        if 2 * sum(best.has(w) for w in words) < len(words):
+        place = max(counts, key=lambda n: (counts[n], n))
+        best = self._sentences[place]
+        if 2 * counts[place] < len(words):
             raise Ungrounded("its words are from different sentences")
-        self._check(line, best)
+        if any(2 * counts[n] >= len(words) and self._sentences[n].forgets for n in counts if n >= place):
+            raise Ungrounded("the customer asks to forget it")
+        if not best.can_be_read:
+            raise Ungrounded("it was said in a language whose denials cannot be told")
+        self._check(line, words, best)
         return best.turn
 
-    def _check(self, line: str, best: _Sentence) -> None:
-        if _DOUBTS.search(best.text) and not _DOUBTS.search(line):
+    def _check(self, line: str, words: set[str], best: _Sentence) -> None:
+        text = REMINDS.sub("", best.text)
+        if any(c.search(text) and not c.search(line) for c in (_DOUBTS, HEARSAY, DOUBTED_IN_BENGALI)):
             raise Ungrounded("the customer said it as a thought, not as a fact")
-        if (best.text.rstrip().endswith("?") or _ASKS.match(best.text)) and not _ASKS_FOR.search(best.text):
+        if PAST.search(text) and not (PAST.search(line) or _NEGATED.search(line)):
+            raise Ungrounded("the customer said that it is over, or was not to be")
+        if TREAT_AS.search(text):
+            raise Ungrounded("the customer says whom to take them for")
+        if (text.rstrip().endswith("?") or _ASKS.match(text)) and not _ASKS_FOR.search(text):
             raise Ungrounded("the customer asked it")
-        if _DENIES.search(line) and not _NEGATED.search(best.text):
+        if _DENIES.search(line) and not _NEGATED.search(text):
             raise Ungrounded("the line denies something, the customer did not")
-        if _VERB_DENIED.search(best.text) and not (_NEGATED.search(line) or _KEEPS_OFF.search(line)):
+        if _VERB_DENIED.search(text) and not (_NEGATED.search(line) or _KEEPS_OFF.search(line)):
             raise Ungrounded("the customer denied it")
-        if _STOPS.search(best.text) and not _NEGATED.search(line):
+        if bool(DENIED_IN_BENGALI.search(text)) != bool(DENIED_IN_BENGALI.search(line)):
+            raise Ungrounded("the customer denied it, or the line does")
+        if _STOPS.search(text) and not _NEGATED.search(line):
             raise Ungrounded("the customer wants it to end")
-        if _LIKES.search(line) and _HATES.search(best.text) and not _LIKES.search(best.text):
+        if _LIKES.search(line) and _HATES.search(text) and not _LIKES.search(text):
             raise Ungrounded("the customer said the opposite")
-        other = _OTHERS.search(best.text)
-        if other and not _OF_THEMSELVES.search(best.text):
-            who = other["who"].casefold()
-            if not any(alike(who, w) for w in (m.casefold() for m in _WORD.findall(line))):
-                raise Ungrounded(f"it was said of a {who}, not of the customer")
+        at = next((m.start() for m in _WORD.finditer(text) if any(alike(m[0].casefold(), w) for w in words)), len(text))
+        who = of_a_relative(text, at)
+        if who is not None and not any(alike(who, w) for w in (m.casefold() for m in _WORD.findall(line))):
+            raise Ungrounded(f"it was said of somebody else ({who}), not of the customer")
 
     def against(self, line: str) -> bool:
         """Whether the customer's own words take a line back: one of its words, in a sentence that says it is over."""
-        words = significant(line)
+        places = {n for w in significant(line) for n in self._where(w)}
         return any(
-            _GONE.search(s.text) and not _DOUBTS.search(s.text) and any(s.has(w) for w in words)
-            for s in self._sentences
+            s.forgets or (_GONE.search(REMINDS.sub("", s.text)) and not _DOUBTS.search(s.text))
+            for s in (self._sentences[n] for n in places)
         )

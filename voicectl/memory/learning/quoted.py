@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -66,18 +67,25 @@ class Heard:
 
 def gives_orders(text: str) -> bool:
     """Whether somebody tells the agent what it is or what rules it has, instead of something about themselves."""
-    return _ORDER.search(text) is not None
+    return _ORDER.search(plain(text)) is not None
+
+
+def plain(text: str) -> str:
+    """A text as rules read it: without characters that nobody sees, of forms that look alike the usual one."""
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFKC", "".join(c for c in text if unicodedata.category(c) != "Cf"))
 
 
 def heard(connection: Connection, call_id: str) -> list[Heard]:
-    """What was said in a call, in order, without tools and hand-offs."""
+    """What was said in a call, in order, without tools and hand-offs; a turn has `MAX_QUOTED` characters at most."""
     roles = {Role.USER.value: CUSTOMER, Role.ASSISTANT.value: AGENT}
     statement = (
         select(turns.c.seq, turns.c.item_id, turns.c.role, turns.c.text)
         .where(turns.c.call_id == call_id, turns.c.role.in_(list(roles)))
         .order_by(turns.c.seq)
     )
-    return [Heard(int(r.seq), r.item_id, roles[r.role], r.text) for r in connection.execute(statement)]
+    return [Heard(int(r.seq), r.item_id, roles[r.role], _short(r.text)) for r in connection.execute(statement)]
 
 
 def quote(said: Sequence[Heard]) -> str:
@@ -106,8 +114,11 @@ def parts(said: Sequence[Heard]) -> Iterator[list[Heard]]:
 
 
 def _shown(turn: Heard) -> str:
-    text = " ".join(turn.text.split())
-    return WITHHELD if turn.who == CUSTOMER and gives_orders(turn.text) else text[:MAX_QUOTED]
+    return WITHHELD if turn.who == CUSTOMER and gives_orders(turn.text) else _short(turn.text)
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:MAX_QUOTED]
 
 
 def _line(value: dict[str, object]) -> str:

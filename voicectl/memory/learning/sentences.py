@@ -64,7 +64,7 @@ def worth_asking(said: Sequence[Heard]) -> Iterator[tuple[str, str]]:
         if not turn.counts:
             before = turn.text if turn.who == "agent" else before
             continue
-        for sentence in (s.strip(" ,") for s in _SPLIT.split(turn.text)):
+        for sentence in (s.strip(" ,") for s in _SPLIT.split(" ".join(turn.text.split()))):
             asks = sentence.endswith("?") and not _ASKS_FOR.search(sentence)
             if len(sentence.split()) >= 3 and _FIRST.search(sentence) and not asks and not _DOUBTS.search(sentence):
                 yield before, sentence
