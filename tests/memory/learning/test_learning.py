@@ -92,6 +92,20 @@ def test_of_two_that_learn_the_same_call_at_once_one_has_the_effect(
     assert texts(store) == ["city: Leeds"]
 
 
+def test_what_the_customer_asks_to_forget_in_a_later_call_is_not_learnt_of_an_earlier_one(
+    store: Store, called: Called, model: FactModel, extract: Asking
+) -> None:
+    first = called("I am allergic to nuts and I live in Leeds", "Noted.")
+    called("Please forget that I'm allergic to nuts", "I will.")
+    model.answer = facts("is allergic to nuts", "city: Leeds")
+
+    taken = learn(store, first.id, extract)
+
+    assert texts(store) == ["city: Leeds"]
+    assert taken is not None
+    assert [r.why for r in taken.refused] == ["the customer asked to forget it in a later call"]
+
+
 def test_the_words_of_the_last_call_stay_in_front_of_the_agent(
     store: Store, called: Called, model: FactModel, extract: Asking
 ) -> None:

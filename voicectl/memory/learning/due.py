@@ -21,6 +21,7 @@ from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, memory_steps, profile_ops, turns
 from voicectl.memory.turns import Role
 
+LATER_CALLS = 10  # that are looked through for a request to forget
 WAITS_S = (5.0, 20.0, 80.0, 320.0, 1280.0)  # after each failure; one more failure and a person must look
 _OVER = (StepState.DONE, StepState.DEAD)
 
@@ -46,6 +47,7 @@ class Intent:
         base_op: The profile's last operation then.
         base: The profile's lines then.
         said: The call.
+        since: What was said in later calls: what the customer asks to forget there is not learnt of this one.
         started_ms: When the call began.
         deadline_ms: The model is not asked beyond this.
         conversation_id: What an earlier attempt left in Letta.
@@ -59,6 +61,7 @@ class Intent:
     base_op: int
     base: tuple[Line, ...]
     said: tuple[Heard, ...]
+    since: tuple[Heard, ...]
     started_ms: int
     deadline_ms: int
     conversation_id: str | None
@@ -146,6 +149,10 @@ def begin(store: Store, due: Due, strategy: Strategy, model: str, limit_s: float
             connection.execute(insert(memory_steps).values(call_id=due.call_id, **values))
         else:
             connection.execute(update(memory_steps).where(mine).values(values))
+        later = select(calls.c.id).where(
+            calls.c.customer == due.customer, calls.c.started_ms >= began, calls.c.id != due.call_id
+        )
+        since = connection.execute(later.order_by(calls.c.started_ms.desc()).limit(LATER_CALLS)).scalars().all()
         return Intent(
             call_id=due.call_id,
             customer=due.customer,
@@ -155,6 +162,7 @@ def begin(store: Store, due: Due, strategy: Strategy, model: str, limit_s: float
             base_op=base_op,
             base=tuple(read_lines(connection, due.customer)),
             said=tuple(heard(connection, due.call_id)),
+            since=tuple(turn for call_id in since for turn in heard(connection, str(call_id))),
             started_ms=int(began),
             deadline_ms=now + round(limit_s * 1000),
             conversation_id=None if before is None else before.conversation_id,

@@ -59,13 +59,16 @@ class About:
 def judge(intent: Intent, wishes: Sequence[Wish]) -> list[Verdict]:
     """The verdict on each change, in order."""
     evidence = Evidence(intent.said, [line.text for line in intent.base if line.block == Block.PROFILE])
-    return [_verdict(evidence, wish) for wish in wishes]
+    taken_back = Evidence([turn for turn in intent.since if asks_to_forget(turn.text)])
+    return [_verdict(evidence, taken_back, wish) for wish in wishes]
 
 
-def _verdict(evidence: Evidence, wish: Wish) -> Verdict:
+def _verdict(evidence: Evidence, taken_back: Evidence, wish: Wish) -> Verdict:
     over = wish.old is not None and evidence.against(wish.old)
     if wish.new is None:
         return Verdict(wish, over=over)
+    if taken_back.against(wish.new):
+        return Verdict(wish, why="the customer asked to forget it in a later call", over=over)
     try:
         return Verdict(wish, evidence.of(tidy(wish.new)), over=over)
     except (Ungrounded, Refused) as e:
