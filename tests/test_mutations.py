@@ -44,7 +44,7 @@ MUTATIONS = [
         "a live lease refuses a claim",
         "voicectl/memory/store/leases.py",
         "where=or_(~held, self._expired(now)),",
-        "where=leases.c.name == name,",
+        "where=leases.c.fence >= 0,",
         "tests/memory/test_leases.py -k live_lease_refuses",
     ),
     Mutation(
@@ -57,9 +57,16 @@ MUTATIONS = [
     Mutation(
         "the name rule",
         "voicectl/memory/names.py",
-        "    for found in _ANNOUNCED.finditer(text):",
+        '    for found in _ANNOUNCED.finditer(_TITLE.sub("", text)):',
         "    for found in _ANNOUNCED.finditer(''):",
         "tests/memory/test_names_and_identity.py -k announced",
+    ),
+    Mutation(
+        "only what the customer said is learnt",
+        "voicectl/memory/learning/grounding.py",
+        "        if missing - known or words == known:",
+        "        if False:",
+        "tests/memory/learning/test_grounding.py -k did_not_say",
     ),
     Mutation(
         "the last words of earlier calls are recalled",
