@@ -39,6 +39,7 @@ from bench.crash_child import Limits, start  # noqa: E402
 from bench.moody_proxy import MOODS, MoodyProxy  # noqa: E402
 from tests.support.letta_server import RealLetta, real_letta  # noqa: E402
 from voicectl.memory import profile  # noqa: E402
+from voicectl.memory.backends import BackendFault  # noqa: E402
 from voicectl.memory.backends.letta import LettaBackend  # noqa: E402
 from voicectl.memory.calls import finish, now_ms, open_call  # noqa: E402
 from voicectl.memory.config import MemorySettings, load  # noqa: E402
@@ -55,6 +56,7 @@ from voicectl.memory.sync.verify import verify  # noqa: E402
 from voicectl.memory.turns import write_turn  # noqa: E402
 
 WINDOW_S = 0.25  # a turn said so shortly before its recorder was killed may be lost (protocols 4)
+HELP_S = 0.4  # how often we help: oftener, and on a slow machine that would be all the work there is
 RECORDER_POINTS = [f.name for f in fields(Signals)]
 SYNCER_POINTS = [p.value for p in Point]
 
@@ -245,22 +247,29 @@ class Run:
         assert child is not None
         child.ready.wait(30)
         deadline = time.monotonic() + 15
+        helped_s = 0.0
         while child.alive and time.monotonic() < deadline:
-            self.quota(self.allowed + 1)  # a point is not reached in silence
-            if point in ("after_journal",):
-                with self.store.write():  # the store refuses for longer than the recorder waits
-                    time.sleep(0.15)
-            elif point in ("edits logged", "block intent", "block put"):
-                self.change_a_block(edit=point == "edits logged")
-            elif point in ("agent created", "conversation created"):
-                self.somebody_new(known=point == "conversation created")
-            time.sleep(0.1)
+            if time.monotonic() - helped_s >= HELP_S:
+                helped_s = time.monotonic()
+                self.help(point)
+            time.sleep(0.05)
         child.kill() if child.alive else child.process.join()
         time.sleep(0.05)
         if child.died_at == point:
             self.hits[point] += 1
         else:
             self.faults["killed elsewhere, its point did not come"] += 1
+
+    def help(self, point: str) -> None:
+        """Do what leads to a point."""
+        self.quota(self.allowed + 2)  # a point is not reached in silence
+        if point == "after_journal":
+            with self.store.write():  # the store refuses for longer than the recorder waits
+                time.sleep(0.15)
+        elif point in ("edits logged", "block intent", "block put"):
+            self.change_a_block(edit=point == "edits logged")
+        elif point in ("agent created", "conversation created"):
+            self.somebody_new(known=point == "conversation created")
 
     def somebody_new(self, *, known: bool) -> None:
         """A short call of a customer who called before, or never."""
@@ -315,6 +324,9 @@ class Run:
             sys.stderr.write(said + "\n")
         self.complete(2)
         faults_s = time.monotonic() - began
+        sys.stderr.write(
+            f"points hit: {dict(sorted(self.hits.items()))}; faults: {dict(sorted(self.faults.items()))}\n"
+        )
         self.quota(self.plan.turns, last=True)
         if not (self.recorder and self.recorder.alive):
             self.new_recorder()
@@ -369,6 +381,8 @@ class Run:
         backend = LettaBackend(self.letta.url, self.letta.access.key, "http://127.0.0.1:1/v1")
         try:
             return [f"{d.kind}: {d.row} {d.detail}" for d in verify(self.store, backend).differences]
+        except BackendFault as e:  # thousands of look-ups on a busy machine: one that times out must not end the run
+            return [f"not compared: {e}"]
         finally:
             backend.close()
 
