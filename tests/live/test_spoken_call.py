@@ -159,6 +159,7 @@ async def test_two_customers_at_once_have_rooms_of_their_own(
     assert [r for r, t in rows(installation, f"{customer}-a") if "pizza" in t.lower()] == []
 
 
+@pytest.mark.alone  # a bound in seconds: nothing else of ours runs beside it
 @pytest.mark.parametrize("behaviour", ["refuse", "no first byte", "stall"])
 async def test_when_the_model_fails_the_customer_hears_words_and_the_next_turn_works(
     script: LLMStub, place_call: Call, customer: str, behaviour: str
@@ -173,7 +174,7 @@ async def test_when_the_model_fails_the_customer_hears_words_and_the_next_turn_w
         await caller.say("Thank you.")
         answer, _ = await caller.hear()
 
-    assert heard.first_audible_s < 6, "3 s, and a busy machine's share; bench/failing_model.py states the 3 s"
+    assert heard.first_audible_s < 4, "3 s, and one for a busy machine; bench/failing_model.py states the 3 s"
     first = {"refuse": "sorry", "no first byte": "moment", "stall": "sun"}[behaviour]
     assert first in words.lower()
     assert "sorry" in words.lower(), "whatever was said first, the customer is told to ask again"
