@@ -6,7 +6,7 @@ import random
 from uuid import uuid4
 
 import pytest
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as st
 
@@ -109,6 +109,7 @@ def known_of(lines: list[tuple[str, Block, int]], said: list[tuple[str, str]]) -
 
 
 @given(lines=LINES, said=SAID, budget=st.integers(0, 400), seed=st.integers(0, 99))
+@example([("a", Block.PROFILE, 0)] * 7 + [(text, Block.PROFILE, 0) for text in ("aé", "aaaaa", "aaééééé")], [], 20, 0)
 def test_the_same_facts_give_the_same_bytes_in_whatever_order_they_come(
     lines: list[tuple[str, Block, int]], said: list[tuple[str, str]], budget: int, seed: int
 ) -> None:

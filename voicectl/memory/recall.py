@@ -168,7 +168,7 @@ def _rendered(recalled: Recalled, room: int) -> Rendered:
     cut = 0
     for block, label in _LABELS.items():
         present = [line for line in recalled.lines if line.block == block]
-        by_worth = sorted(present, key=lambda line: (_place(line.text), -line.at_ms, -line.op_id, line.text))
+        by_worth = sorted(present, key=_worth)
         count, room = _fitting([f"- {_quoted(line.text)}" for line in by_worth], label, room)
         cut += len(present) - count
         if count:
@@ -186,6 +186,11 @@ def _rendered(recalled: Recalled, room: int) -> Rendered:
 def _place(text: str) -> int:
     lowered = text.casefold()
     return next((n for n, key in enumerate(_FIRST) if lowered.startswith(key)), len(_FIRST))
+
+
+def _worth(line: Line) -> tuple[int, int, int, str]:
+    """What comes into the budget first. A fact's id says only when it was written here, so it decides nothing."""
+    return _place(line.text), -line.at_ms, 0 if line.block == Block.PROFILE else -line.op_id, line.text
 
 
 def _in_order(line: Line) -> tuple[int, int, int, str, str]:
