@@ -1,7 +1,7 @@
 """The processes that crash.py kills: a recorder with many customers, and a syncer. Both can die at a named point.
 
 Each is forked by a server that has imported all of it (`start`), because a thousand of them die in an hour. It says
-what it did, a line each: `said CALL ITEM SECONDS` when a turn was handed over, `died POINT` before it dies.
+what it did, a line each: `said CALL ITEM SECONDS` when a turn was handed over, `died POINT SECONDS` before it dies.
 The syncer's time limits are those in `Limits`, shorter than the product's, so that a thousand deaths fit into an hour.
 """
 
@@ -57,7 +57,7 @@ def fuse(point: str, hits: int) -> Any:
     def burn(*_: object) -> None:
         left[0] -= 1
         if left[0] == 0:
-            say("died", point)
+            say("died", point, time.monotonic())
             os.kill(os.getpid(), signal.SIGKILL)
 
     return burn

@@ -92,13 +92,13 @@ MUTATIONS = [
     Mutation(
         "busy is said",
         "voicectl/voice/web/app.py",
-        "if workers and calls >= capacity:",
+        "if lines(rows, agent_name).full:",
         "if False:",
         "tests/voice/web/test_tokens.py -k busy",
     ),
     Mutation(
         "a dead job's journal comes before the end of its call",
-        "voicectl/voice/rooms/reconciler.py",
+        "voicectl/voice/rooms/healing.py",
         "await asyncio.to_thread(replay_left_journals, self._store, self._journals)",
         "pass",
         "tests/voice/rooms/test_abandoned.py",

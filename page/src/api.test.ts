@@ -31,11 +31,11 @@ test("a ticket is what the endpoint answered", async () => {
 });
 
 test("busy says when to try again", async () => {
-  answer(503, '{"error":"All lines are busy.","remedy":""}', { "Retry-After": "12" });
+  answer(503, '{"error":"all lines are busy","remedy":""}', { "Retry-After": "12" });
 
   const failure = (await fetchTicket(request).catch((error: unknown) => error)) as ApiError;
 
-  expect(failure.problem).toEqual({ title: "All lines are busy.", remedy: "Please try again in 12 s." });
+  expect(failure.problem).toEqual({ title: "All lines are busy.", remedy: "A line may be free in 12 s." });
   expect(failure.retryAfterS).toBe(12);
 });
 

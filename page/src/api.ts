@@ -65,9 +65,9 @@ export function problemOf(status: number, body: string, retryAfterS: number | nu
   }
   const remedy = typeof said.remedy === "string" ? said.remedy : "";
   if (status === 503) {
-    const again = retryAfterS === null ? "Please try again in a moment." : `Please try again in ${retryAfterS} s.`;
+    const again = retryAfterS === null ? "Please try again in a moment." : `A line may be free in ${retryAfterS} s.`;
     return {
-      title: typeof said.error === "string" ? said.error : "All lines are busy.",
+      title: typeof said.error === "string" ? sentence(said.error) : "All lines are busy.",
       remedy: remedy ? `${remedy} ${again}` : again,
     };
   }
@@ -78,6 +78,11 @@ export function problemOf(status: number, body: string, retryAfterS: number | nu
     command: "voicectl logs web",
     ...(body.trim() ? { detail: body.trim().slice(0, 200) } : {}),
   };
+}
+
+function sentence(words: string): string {
+  const text = words.charAt(0).toUpperCase() + words.slice(1);
+  return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
 /** Retry-After in seconds; the date form and nonsense give null. */

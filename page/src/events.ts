@@ -25,10 +25,8 @@ export const AgentAttribute = {
   STATE: "lk.agent.state",
   /** Set on an avatar that speaks for an agent; it is not an agent itself. */
   PUBLISH_ON_BEHALF: "lk.publish_on_behalf",
-  /** Why the agent cannot serve the call now, in words for the customer. */
-  BUSY: "voice.busy",
-  /** Why the agent gave up, in words for the customer. */
-  FAILED: "voice.failed",
+  /** "away" while the store does not answer and the agent speaks without what it knows. */
+  MEMORY: "voice.memory",
 } as const;
 
 /** Attributes of a transcription stream. */
@@ -39,8 +37,6 @@ export const TranscriptAttribute = {
 
 /** Keys of the room's metadata, a JSON object. */
 export const RoomMark = {
-  /** accepted | busy | failed */
-  STATE: "voice.state",
-  /** Words for the customer. */
-  REASON: "voice.reason",
+  /** Since when the customer waits for a free line, in seconds since 1970 as text; absent: not busy. */
+  BUSY: "voice.busy",
 } as const;

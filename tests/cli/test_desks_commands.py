@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +121,28 @@ def test_what_the_team_says_of_a_desk_is_kept_with_every_version(store: Store, t
     rules.write_bytes(b"\xff\xfe\x00")
     assert run("desks", "policy", "assistant", "--file", str(rules))[0] == 2
     assert run("desks", "policy", "assistant", "--set", "") == (0, "nothing is said of assistant\n")
+
+
+def test_a_policy_comes_from_a_pipe_or_standard_input_and_an_endless_one_ends(store: Store, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(pipe.write_text, "Offer lunch first.\n")
+        assert run("desks", "policy", "assistant", "--file", str(pipe)) == (0, "Offer lunch first.\n")
+        written.result()
+
+    said = CliRunner().invoke(app, ["desks", "policy", "assistant", "--file", "-"], input="Be brief.\n")
+
+    assert (said.exit_code, said.stdout) == (0, "Be brief.\n")
+    code, words = run("desks", "policy", "assistant", "--file", "/dev/zero")
+    assert (code, f"{BLOCK_LIMIT} characters fit" in words) == (5, True)
+    code, words = run("desks", "policy", "assistant", "--file", str(tmp_path))
+    assert (code, "cannot be read: Is a directory" in words) == (2, True)
+    closed = subprocess.run(
+        ["sh", "-c", f'"{sys.executable}" -m voicectl.cli.main desks policy assistant --file - <&-'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (closed.returncode, "standard input is closed" in closed.stderr) == (2, True), closed.stderr
+    assert document("desks", "policy", "assistant", "--json")["text"] == "Be brief."

@@ -196,8 +196,34 @@ def test_a_memory_step_that_failed_for_good_is_listed_and_retried(
     assert [(x["call"], x["seq"], x["state"]) for x in listed] == [(call.id, "memory step", "dead")]
     assert "not reachable" in listed[0]["why"]
     assert "1 failed: the model of the memory step: not reachable" in run("sync", "status")[1]
-    assert run("sync", "retry", KEY) == (0, f"{call.id} is learnt from again\n")
+    assert run("sync", "retry", KEY) == (0, f"{call.id} is to be learnt from\n")
     assert document("sync", "list", "--json")[1]["dead_letters"] == []
+
+
+def test_calls_from_before_memory_steps_are_said_not_to_be_learnt_from(
+    store: Store, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from voicectl.memory.learning import due
+
+    monkeypatch.setenv("MEMORY_BACKEND", "embedded")
+    with store.write() as connection:
+        write_turn(connection, call, Turn("item-1", Role.USER, "I live in Leeds", now_ms()))
+    finish(store, call, "done")
+    assert "before memory steps" not in run("memory", "show", KEY)[1]
+    with store.write() as connection:
+        connection.exec_driver_sql("update calls set ended_ms = 1")
+    assert due.switched_on(store) == 1
+
+    assert (
+        f"1 call ended before memory steps were on, not learnt from; to do it: voicectl sync retry {KEY}"
+        in run("memory", "show", KEY)[1]
+    )
+    assert document("memory", "show", KEY, "--json")[1]["passed_over"] == 1
+    assert "1 calls ended before memory steps were on" in run("sync", "status")[1]
+    assert run("sync", "retry", "--all")[0] == 0
+    assert document("sync", "status", "--json")[1]["steps"]["passed_over"] == 1
+    assert run("sync", "retry", KEY) == (0, f"{call.id} is to be learnt from\n")
+    assert document("sync", "status", "--json")[1]["steps"]["waiting"] == 1
 
 
 def test_rebuild_is_refused_with_5_and_done_with_replace(

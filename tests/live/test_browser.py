@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
-from tests.support.installation import CACHE, Installation
+from tests.support.browser import SHOTS, chromium, microphone_file, record, recorded
+from tests.support.installation import Installation
 from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from tests.support.waiting import wait_until
 from voicectl.memory import profile
 from voicectl.voice.speech import Ear, Voice
 
 pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(180)]
-RATE = 24_000
-SHOTS = CACHE / "screenshots"
-RECORD = """
-async () => {
-  const stream = document.querySelector("audio").srcObject;
-  window.recorder = new MediaRecorder(stream);
-  window.chunks = [];
-  window.recorder.ondataavailable = (e) => window.chunks.push(e.data);
-  window.recorder.start(200);
-}
-"""
-RECORDED = """
-async () => {
-  await new Promise((done) => { window.recorder.onstop = done; window.recorder.stop(); });
-  const bytes = new Uint8Array(await new Blob(window.chunks).arrayBuffer());
-  let text = "";
-  for (const byte of bytes) text += String.fromCharCode(byte);
-  return btoa(text);
-}
-"""
-
-
-def microphone(voice: Voice, path: Path, line: str) -> Path:
-    """A WAV for the fake microphone: silence while the greeting plays, then the line, then silence."""
-    from voicectl.voice.speech import write_wav
-
-    spoken = voice.line(line)
-    quiet = np.zeros(RATE * 9, np.int16)
-    write_wav(path, np.concatenate([quiet, spoken, np.zeros(RATE * 60, np.int16)]))
-    return path
 
 
 @pytest.fixture
 async def page(installation: Installation, voice: Voice, tmp_path: Path) -> AsyncIterator[Page]:
-    wav = microphone(voice, tmp_path / "microphone.wav", "My name is Daniel, and I love old trains.")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    async with async_playwright() as driver:
-        browser = await driver.chromium.launch(
-            executable_path=chromium,
-            args=[
-                "--use-fake-device-for-media-stream",
-                "--use-fake-ui-for-media-stream",
-                f"--use-file-for-fake-audio-capture={wav}%noloop",
-                "--disable-background-networking",
-                "--disable-component-update",
-                "--disable-sync",
-            ],
-        )
+    line = voice.line("My name is Daniel, and I love old trains.")
+    # After 9 s the greeting is over.
+    async with chromium(microphone_file(tmp_path / "microphone.wav", line, after_s=9)) as browser:
         context = await browser.new_context(permissions=["microphone"])
         opened = await context.new_page()
         await opened.goto(installation.url)
         yield opened
-        await browser.close()
-
-
-async def transcribed(page: Page, ear: Ear, path: Path) -> str:
-    path.write_bytes(base64.b64decode(await page.evaluate(RECORDED)))
-    with av.open(str(path)) as container:
-        resampler = av.AudioResampler(format="s16", layout="mono", rate=RATE)
-        frames = [f for frame in container.decode(audio=0) for f in resampler.resample(frame)]
-    pcm = np.concatenate([f.to_ndarray().reshape(-1) for f in frames]).astype(np.int16)
-    return ear.transcribe(pcm, RATE)
 
 
 async def test_a_customer_talks_through_the_page_and_forgets_a_fact(
@@ -99,7 +45,7 @@ async def test_a_customer_talks_through_the_page_and_forgets_a_fact(
     await page.screenshot(path=SHOTS / "1-before.png")
     await page.get_by_test_id("start").click()
     await expect(page.get_by_test_id("state")).to_have_attribute("data-step", "audible", timeout=30_000)
-    await page.evaluate(RECORD)
+    await record(page)
     user = page.locator("[data-testid=transcript] [data-role=user], [data-testid=transcript][data-role=user]")
     agent = page.locator("[data-testid=transcript] [data-role=agent], [data-testid=transcript][data-role=agent]")
     await expect(user.first).to_contain_text("train", ignore_case=True, timeout=40_000)
@@ -110,7 +56,7 @@ async def test_a_customer_talks_through_the_page_and_forgets_a_fact(
     await expect(loves).to_contain_text(re.compile(r"\bI lov", re.IGNORECASE))  # in the customer's own words
     await expect(page.get_by_test_id("state")).to_have_attribute("data-activity", "listening", timeout=20_000)
     await page.screenshot(path=SHOTS / "2-in-call.png")
-    heard = await transcribed(page, ear, tmp_path / "heard.webm")
+    heard = await recorded(page, ear, tmp_path / "heard.webm")
 
     await loves.get_by_test_id("forget").click()
     await page.get_by_test_id("forget-confirm").click()

@@ -26,6 +26,7 @@ from voicectl.memory.in_letta import InLetta
 from voicectl.memory.journal import Journal, replay_left_journals
 from voicectl.memory.profile import Block, Origin, Source
 from voicectl.memory.recorder import Recorder, Role, Turn
+from voicectl.memory.room_log import RoomEvent, note, recent
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Leases, LeaseState, open_leases
 from voicectl.memory.store.schema import forgotten, metadata, refused_turns
@@ -189,6 +190,7 @@ def test_a_live_call_is_ended_first_when_asked_and_its_job_can_write_nothing_any
     def close(rooms: object) -> str:
         with pytest.raises(FencedOut):
             leases.renew(job, 3)
+        note(store, RoomEvent.FENCED_OUT, "call-1", ours="job")
         closed.extend(rooms)  # type: ignore[arg-type]
         return ""
 
@@ -209,6 +211,7 @@ def test_a_live_call_is_ended_first_when_asked_and_its_job_can_write_nothing_any
         with pytest.raises(Refused, match="forgotten"):
             profile.put(store, WHO, f"password is {SECRET}", origin)
     assert traces.rows(store, WHO) == {}
+    assert recent(store) == []
     with store.read() as connection:
         assert connection.execute(select(refused_turns.c.text)).all() == []
     traces.truncate(store)

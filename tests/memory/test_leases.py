@@ -251,6 +251,53 @@ def test_a_live_lease_is_taken_over_only_with_proof(leases: Leases) -> None:
     assert leases.take_over(seen, "reconciler", 5, proven_dead=True).state == LeaseState.TAKEOVER
 
 
+def test_one_of_two_observers_takes_a_name_that_never_had_a_row(leases: Leases) -> None:
+    taken = leases.take_new("room:a", "reconciler-1", 5, note="voicectl")
+
+    with pytest.raises(FencedOut):
+        leases.take_new("room:a", "reconciler-2", 5)
+    row = leases.read("room:a")
+    assert row is not None
+    assert (row.state, row.owner, row.note) == (LeaseState.TAKEOVER, "reconciler-1", "voicectl")
+    assert leases.claim("room:a", "agent-1", 3).fence == taken.fence + 1
+
+
+@pytest.mark.parametrize("how", ["released", "begun and never finished", "edited by hand"])
+def test_one_of_two_observers_takes_a_name_that_nobody_holds(
+    leases: Leases, clock: Clock, raw: Store, how: str
+) -> None:
+    if how == "begun and never finished":
+        leases.take_new("room:a", "dead", 5)
+        fresh = leases.read("room:a")
+        assert fresh is not None
+        with pytest.raises(FencedOut):
+            leases.take_over(fresh, "reconciler-1", 5)
+        clock.pass_s(5)
+    else:
+        leases.release(leases.claim("room:a", "agent-1", 3, LeaseState.HELD))
+    if how == "edited by hand":
+        edit(raw, "update leases set state = 'mine'")
+    seen = leases.read("room:a")
+    assert seen is not None
+
+    taken = leases.take_over(seen, "reconciler-1", 5)
+
+    assert taken.fence == seen.fence + 1
+    with pytest.raises(FencedOut):
+        leases.take_over(seen, "reconciler-2", 5)
+    assert leases.renew(taken, 5).state == LeaseState.TAKEOVER
+
+
+def test_a_room_that_is_being_deleted_is_not_taken_over(leases: Leases, clock: Clock) -> None:
+    leases.move(leases.claim("room:a", "agent-1", 3, LeaseState.HELD), LeaseState.CLOSING, 10)
+    clock.pass_s(20)
+    seen = leases.read("room:a")
+    assert seen is not None
+
+    with pytest.raises(FencedOut):
+        leases.take_over(seen, "reconciler", 5)
+
+
 def test_a_closing_room_refuses_claims_until_it_is_released(leases: Leases) -> None:
     held = leases.move(leases.claim("room:a", "agent-1", 3), LeaseState.HELD, 3)
     closing = leases.move(held, LeaseState.CLOSING, 10)

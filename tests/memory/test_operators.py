@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import random
 
 import pytest
 
@@ -194,6 +195,10 @@ def test_an_undo_that_was_taken_back_does_not_keep_the_call_from_learning(store:
 
     assert texts(store) == ["favourite colour is teal"]
     assert history.history(store, WHO)[-1].overruled_by is not None
+    back = next(v.id for v in history.history(store, WHO) if v.op == profile.Op.ADD and v.undoes is not None)
+    history.undo(store, WHO, back)
+    with pytest.raises(Refused, match="undone"):
+        profile.put(store, WHO, "favourite colour is red", origin)
 
 
 def test_what_was_taken_back_does_not_stand_before_what_came_earlier(store: Store) -> None:
@@ -205,6 +210,59 @@ def test_what_was_taken_back_does_not_stand_before_what_came_earlier(store: Stor
     history.undo(store, WHO, first)
 
     assert texts(store) == []
+
+
+def test_what_an_undone_undo_brought_back_can_be_undone_again(store: Store) -> None:
+    added = profile.put(store, WHO, "likes teal", TOOL)
+    history.undo(store, WHO, added)
+    undone = history.history(store, WHO)[-1].id
+    history.undo(store, WHO, undone)
+    again = history.history(store, WHO)[-1].id
+
+    assert history.undo(store, WHO, added) == "removed: likes teal"
+
+    last = history.history(store, WHO)[-1].id
+    with pytest.raises(Refused, match=f"operation {last} .* touched the line later.* first: {last}$"):
+        history.undo(store, WHO, again)
+    assert texts(store) == []
+
+
+def undone(store: Store, op_id: int) -> bool:
+    """Take one back, unless another line says otherwise by now."""
+    try:
+        history.undo(store, WHO, op_id)
+    except Refused as e:
+        if "says otherwise by now" not in e.why:
+            raise
+        return False
+    return True
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_undo_is_the_inverse_and_the_one_that_is_named_to_be_undone_first_can_be(store: Store, seed: int) -> None:
+    chance = random.Random(seed)
+    colours = ["teal", "red", "blue"]
+    named = 0
+    profile.put(store, WHO, "colour is teal", OPERATOR)
+    for _ in range(60):
+        seen = history.history(store, WHO)
+        if chance.random() < 0.2:
+            profile.put(store, WHO, f"colour is {chance.choice(colours)}", OPERATOR)
+            continue
+        before, chosen = texts(store), chance.choice(seen).id
+        try:
+            history.undo(store, WHO, chosen)
+        except Refused as e:
+            if "touched the line later" in e.why:
+                named += undone(store, int(e.remedy.rsplit(" ", 1)[1]))
+            continue
+        after = texts(store)
+        history.undo(store, WHO, history.history(store, WHO)[-1].id)
+        assert texts(store) == before
+        if chance.random() < 0.7:
+            history.undo(store, WHO, chosen)
+            assert texts(store) == after
+    assert named
 
 
 def test_undo_is_refused_twice_and_for_what_had_no_effect_and_unknown_for_others_operations(store: Store) -> None:
@@ -367,8 +425,20 @@ def test_search_finds_lines_and_turns_of_all_customers_or_one(store: Store) -> N
     assert admin.search(store, "100_") == []
     with pytest.raises(CustomerUnknown):
         admin.search(store, "late", "user:3")
-    with pytest.raises(Refused):
-        admin.search(store, "  ")
+    for nothing in ("", "  ", "\0", "\udcff"):
+        with pytest.raises(Refused, match="no word"):
+            admin.search(store, nothing)
+
+
+def test_a_search_of_any_length_is_answered_or_refused_with_its_length(store: Store) -> None:
+    call_of(store, said="My parcel is late: " + "😀" * 10_000)
+
+    assert [f.customer for f in admin.search(store, "😀" * 10_000)] == [WHO]
+    assert [f.customer for f in admin.search(store, "par\0cel late " * 1_000)] == [WHO]
+    with pytest.raises(Refused, match="10000 words of 38890 characters"):
+        admin.search(store, " ".join(map(str, range(10_000))))
+    with pytest.raises(Refused, match="1 words of 100000 characters"):
+        admin.search(store, "x" * 100_000)
 
 
 @pytest.mark.parametrize("ask", [history.history, history.blame, edit.open_text, lambda s, c: history.undo(s, c, 1)])

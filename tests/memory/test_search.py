@@ -154,6 +154,15 @@ def test_no_question_breaks_the_query_or_finds_other_words(store: Store, query: 
     assert "quicksilver" not in said(found)
 
 
+@pytest.mark.parametrize("query", ["x" * 10_000, "ক" * 10_000, "untouched " * 1_000, "un\0touched", "\udcff", "?!", ""])
+def test_a_question_of_any_length_and_make_is_answered(store: Store, query: str) -> None:
+    talk(store, "user:1", "untouched")
+
+    found = search(store, "user:1", query)
+
+    assert said(found) == (["untouched"] if "untouched" in query or not wanted_words(query) else [])
+
+
 @ON_A_STORE
 @given(
     words=st.lists(WORD, min_size=1, max_size=6),

@@ -17,11 +17,14 @@ from pathlib import Path
 
 import httpx
 
+from tests.support.waiting import wait_for
 from voicectl.memory.config import MemorySettings, load, write_state
 from voicectl.memory.store.engine import Store, open_store
+from voicectl.memory.store.leases import open_leases
 from voicectl.voice.caller import Caller
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.events import Attribute
+from voicectl.voice.rooms.registry import live_workers
 
 FOREIGN = ("VOICE_", "MEMORY_", "LIVEKIT_", "OPENAI_", "DEEPGRAM_", "CARTESIA_")
 CACHE = Path(os.environ.get("VOICE_TEST_CACHE", "~/.cache/voicectl-tests")).expanduser()
@@ -40,13 +43,25 @@ class Installation:
         home: The VOICE_HOME.
         llm_url: OpenAI-compatible server for the calls; None for the small local model.
         environment: Further settings of all its processes.
+        beside: Another machine's installation, whose LiveKit server this one uses; give both one DATABASE_URL.
+        worker: Settings of its worker alone.
     """
 
-    def __init__(self, home: Path, llm_url: str | None, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        llm_url: str | None,
+        environment: dict[str, str] | None = None,
+        *,
+        beside: Installation | None = None,
+        worker: dict[str, str] | None = None,
+    ) -> None:
         self.home = home
         self.url = f"http://127.0.0.1:{free_port()}"
-        self.livekit_url = f"ws://127.0.0.1:{free_port()}"
+        self.livekit_url = beside.livekit_url if beside else f"ws://127.0.0.1:{free_port()}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._beside = beside
+        self._of_the_worker = worker or {}
         self._local_llm = llm_url is None
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)},
@@ -64,10 +79,12 @@ class Installation:
             (CACHE / "home" / name).mkdir(parents=True, exist_ok=True)
             if not (self.home / name).exists():
                 (self.home / name).symlink_to(CACHE / "home" / name)
+        mine = f"key-{secrets.token_hex(4)}", secrets.token_hex(20)
+        key, secret = self._beside.settings.key_secret() if self._beside else mine
         write_state(
             self.home,
-            livekit_api_key=f"key-{secrets.token_hex(4)}",
-            livekit_api_secret=secrets.token_hex(20),
+            livekit_api_key=key,
+            livekit_api_secret=secret,
             livekit_url=self.livekit_url,
             voice_rtc_udp_port=free_port(socket.SOCK_DGRAM),
             voice_http_port=int(self.url.rsplit(":", 1)[1]),
@@ -75,7 +92,8 @@ class Installation:
             voice_local_llm_key=secrets.token_hex(16),
         )
         try:
-            self.start_livekit()
+            if self._beside is None:
+                self.start_livekit()
             self.start("web")
             if self._local_llm:
                 self.start("llm")
@@ -98,11 +116,14 @@ class Installation:
         """Its settings, as its processes see them."""
         from voicectl.memory.config import read_state
 
-        return load(VoiceSettings, home=self.home, **_fields(read_state(self.home)))
+        return load(VoiceSettings, home=self.home, **_fields(read_state(self.home)), **self._database())
 
     def store(self) -> Store:
         """Its store, opened beside the running processes."""
-        return open_store(load(MemorySettings, home=self.home))
+        return open_store(load(MemorySettings, home=self.home, **self._database()))
+
+    def _database(self) -> dict[str, str]:
+        return {"database_url": self.environment["DATABASE_URL"]} if "DATABASE_URL" in self.environment else {}
 
     def start_livekit(self) -> None:
         from voicectl.cli.system.livekit_server import config_text, loopback_interface
@@ -117,10 +138,11 @@ class Installation:
         self._spawn(name, [sys.executable, "-m", "voicectl.cli.main", "run", name])
 
     def _spawn(self, name: str, argv: list[str]) -> None:
-        log = (self.home / f"{name}.log").open("ab")
-        self.processes[name] = subprocess.Popen(
-            argv, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
+        environment = self.environment | (self._of_the_worker if name == "worker" else {})
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                argv, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """Signal one of its processes with its children, and wait for it."""
@@ -132,8 +154,25 @@ class Installation:
         process.wait(60)
 
     def wait_ready(self, timeout_s: float = 90) -> None:
-        """Until a call would be answered."""
+        """Until a call would be answered; with several machines, until its own worker would answer one."""
         self._wait_http(f"{self.url}/readyz", "worker", timeout_s)
+        if self._beside is not None:
+            self.wait_listed(timeout_s)
+
+    def wait_listed(self, timeout_s: float = 90) -> None:
+        """Until its own worker says that offers reach it, whatever other workers there are."""
+        leases = open_leases(self.settings)
+
+        def missing() -> str:
+            listed = [w["pid"] for w in live_workers(leases)]
+            mine = self.processes["worker"]
+            assert mine.poll() is None, f"worker ended with {mine.returncode}:\n{self.log('worker')[-3000:]}"
+            return "" if mine.pid in listed else f"worker {mine.pid} is not among {listed}"
+
+        try:
+            wait_for(missing, timeout_s)
+        finally:
+            leases.close()
 
     def _wait_http(self, url: str, name: str, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s

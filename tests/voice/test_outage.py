@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from livekit.agents import APIConnectionError, APIStatusError, UserInputTranscribedEvent
 from livekit.agents.stt import STTError
 from livekit.agents.tts import TTSError
 
-from voicectl.voice.outage import EAR_FAILURES, VOICE_FAILURES, Outage, recording
+from voicectl.voice.outage import BUSY, EAR_FAILURES, RECORDING, VOICE_FAILURES, Outage, recording
 
 pytestmark = pytest.mark.unit
 
@@ -55,8 +56,9 @@ def test_a_customer_who_was_understood_wipes_the_slate(is_final: bool, ends: boo
     assert outage.is_final(ear(BROKEN)) is ends
 
 
-async def test_the_last_words_are_on_the_disk() -> None:
-    frames = [frame async for frame in recording()]
+@pytest.mark.parametrize("file", [RECORDING, BUSY])
+async def test_the_last_words_are_on_the_disk(file: Path) -> None:
+    frames = [frame async for frame in recording(file)]
 
     assert 5 < sum(f.duration for f in frames) < 10
     assert max(max(f.data) for f in frames) > 5_000, "it is silent"

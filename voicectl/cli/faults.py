@@ -65,6 +65,9 @@ def explained(error: Exception) -> Answer | None:
     codes: dict[type[Exception], int] = {
         **_CODES,
         voice_errors.DeskUnknown: NOT_FOUND,
+        voice_errors.NoWorker: UNREACHABLE,
+        voice_errors.ParticipantUnknown: NOT_FOUND,
+        voice_errors.RoomUnknown: NOT_FOUND,
         voice_errors.ServerSilent: UNREACHABLE,
         voice_errors.WorkerRunning: REFUSED,
         model_errors.DiskShort: REFUSED,

@@ -16,12 +16,14 @@ from voicectl.cli.commands import (
     config,
     demo,
     desks,
+    dispatch,
     doctor,
     down,
     logs,
     memory,
     models,
     restart,
+    rooms,
     run,
     status,
     sync,
@@ -43,6 +45,8 @@ app.add_typer(memory.app, name="memory")
 app.add_typer(sync.app, name="sync")
 app.add_typer(models.app, name="models")
 app.add_typer(desks.app, name="desks")
+app.add_typer(rooms.app, name="rooms")
+app.command()(dispatch.dispatch)
 app.add_typer(config.app, name="config")
 app.command()(uninstall.uninstall)
 app.add_typer(run.app, name="run", hidden=True)
@@ -53,6 +57,7 @@ def main() -> None:
     from voicectl.cli.faults import explained
 
     try:
+        _refuse_no_text(sys.argv[1:])
         code = app(standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -66,6 +71,23 @@ def main() -> None:
         sys.stderr.write(answer.text + "\n")
         sys.exit(answer.code)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_no_text(words: list[str]) -> None:
+    """Refuse what a shell hands over in another encoding: no database, server or terminal takes the words of it.
+
+    Raises:
+        Usage: An argument is not text in UTF-8.
+    """
+    from voicectl.cli.errors import Usage
+
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            raise Usage(
+                f"{os.fsencode(word)!r} is not text in UTF-8.", "Write it in UTF-8, also names of files."
+            ) from None
 
 
 if __name__ == "__main__":

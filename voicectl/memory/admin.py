@@ -13,9 +13,13 @@ from sqlalchemy import Connection, func, select
 
 from voicectl.memory import profile
 from voicectl.memory.errors import CustomerUnknown, Refused
-from voicectl.memory.identity import normalise
+from voicectl.memory.identity import clean, normalise
+from voicectl.memory.learning.states import Learnt
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, profile_lines, profile_ops, turns
+
+MOST_WORDS = 100  # of a search; SQLite refuses a condition of 1,000
+MOST_CHARACTERS = 10_000  # SQLite refuses a pattern of 50,000 bytes
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,9 @@ class Shown:
     calls: int
     turns: int
     lines: list[profile.Line]
+    passed_over: int = (
+        0  # calls that ended before memory steps were on: their words are kept, nothing is learnt of them
+    )
 
 
 def key_of(connection: Connection, customer: str) -> str:
@@ -53,7 +60,9 @@ def show(store: Store, customer: str) -> Shown:
         said = connection.execute(
             select(func.count()).select_from(turns.join(calls)).where(calls.c.customer == key)
         ).scalar_one()
-        return Shown(key, int(count), int(said), profile.read_lines(connection, key))
+        old = select(func.count()).where(calls.c.customer == key, calls.c.learnt == Learnt.PASSED_OVER)
+        passed_over = int(connection.execute(old).scalar_one())
+        return Shown(key, int(count), int(said), profile.read_lines(connection, key), passed_over)
 
 
 def as_json(shown: Shown) -> dict[str, Any]:
@@ -62,6 +71,7 @@ def as_json(shown: Shown) -> dict[str, Any]:
         "customer": shown.customer,
         "calls": shown.calls,
         "turns": shown.turns,
+        "passed_over": shown.passed_over,
         "lines": [asdict(x) for x in shown.lines],
     }
 
@@ -131,12 +141,15 @@ def search(store: Store, words: str, customer: str | None = None, *, limit: int 
 
     Raises:
         CustomerUnknown: There is no such customer.
-        Refused: There is no word to look for.
+        Refused: There is no word to look for, or more than a database compares.
         StoreUnavailable: The store did not answer.
     """
-    wanted = words.split()
+    wanted = list(dict.fromkeys(clean(words).split()))
     if not wanted:
         raise Refused("search", "there is no word to look for")
+    if len(wanted) > MOST_WORDS or sum(map(len, wanted)) > MOST_CHARACTERS:
+        why = f"it has {len(wanted)} words of {sum(map(len, wanted))} characters, {MOST_WORDS} of {MOST_CHARACTERS} fit"
+        raise Refused("search", why, "Give fewer: all of them must occur.")
     lines = (
         select(profile_lines, profile_ops.c.source, profile_ops.c.at_ms, profile_ops.c.call_id)
         .join(profile_ops, profile_ops.c.id == profile_lines.c.op_id)

@@ -23,30 +23,30 @@ from typing import Self
 
 from sqlalchemy import URL, func, select
 
-from voicectl.memory import names, profile, recall
+from voicectl.memory import names, own_calls, profile, recall
 from voicectl.memory.calls import Call, CallState, abandon, finish, now_ms, open_call
 from voicectl.memory.config import MemorySettings, load
 from voicectl.memory.errors import CallOver, Refused, SettingError, StoreUnavailable
-from voicectl.memory.identity import normalise
+from voicectl.memory.identity import clean, normalise, refuse_no_text
 from voicectl.memory.journal import Journal, replay_journal, replay_left_journals
 from voicectl.memory.profile import Line, Origin, Source
 from voicectl.memory.recall import Rendered
 from voicectl.memory.recorder import Recorder, Role, Turn
 from voicectl.memory.search import Exchange, search
 from voicectl.memory.store.engine import Store, open_at, store_url
-from voicectl.memory.store.schema import calls, refused_turns, turns
+from voicectl.memory.store.schema import calls, refused_turns
 
 log = logging.getLogger(__name__)
 
-OWN_ROOMS = "alone-"  # such a call has no room on a server and no lease: only the program that holds it speaks for it
 BUDGET_TOKENS = 1000
 DURABLE_S = 10.0
-LEFT_MS = 3_600_000  # nobody said anything for so long: the program that held the call is taken for dead
 NAME_PATIENCE_MS = 250  # for a lock, in a thread of its own; what does not succeed is done when the call is closed
 
 
 class Memory:
     """Everything that is known of every customer. Threads may share it; from asyncio call it by `to_thread`.
+
+    What cannot be a customer is a SettingError in every method, and what is no str where text must be a TypeError.
 
     Turns that an earlier program could not bring into the store are written now, or when the next call begins. They lie
     in the folder `journal` beside the file; with a URL, in the working directory.
@@ -75,6 +75,7 @@ class Memory:
         self._closed = False
         with contextlib.suppress(StoreUnavailable):  # it can be read, and the next call tries again
             replay_left_journals(self._store, self._journal_dir)
+            own_calls.end_dead(self._store)
 
     @property
     def store(self) -> Store:
@@ -138,34 +139,41 @@ class Memory:
             Refused: Empty, too long, or the profile is full.
             StoreUnavailable: Nothing was written.
         """
+        refuse_no_text("fact", fact)
         profile.put(self.store, normalise(customer), fact, Origin(Source.OPERATOR))
 
     def call(self, customer: str, *, desk: str = "") -> OwnCall:
         """A new call of a customer. Use it as `with memory.call(…) as call`.
 
-        Earlier calls of this customer that a program began this way and left open are ended as abandoned when nothing
-        was said in them for an hour; what their journals hold is written first.
+        Calls that a program began this way and left open are ended as abandoned when that program has ended; those of
+        this customer also when nothing was said in them for an hour. What their journals hold is written first.
 
         Args:
             customer: Who it is.
-            desk: What they talk to; kept with the call.
+            desk: What they talk to; its first 100 characters are kept with the call.
 
         Raises:
             StoreUnavailable: Nothing was begun.
         """
         key = normalise(customer)
+        refuse_no_text("desk", desk)
         replay_left_journals(self.store, self._journal_dir)
+        own_calls.end_dead(self.store)
         self._end_left_calls(key)
-        begun = open_call(self.store, customer=key, room=f"{OWN_ROOMS}{secrets.token_hex(8)}", desk=desk, fence=1)
+        begun = open_call(
+            self.store,
+            customer=key,
+            room=f"{own_calls.OWN_ROOMS}{secrets.token_hex(8)}",
+            desk=clean(desk)[:100],
+            fence=1,
+        )
+        with contextlib.suppress(StoreUnavailable):  # it has begun; who held it can then not be proven
+            own_calls.note(self.store, begun, self._journal_dir)
         return OwnCall(self, begun, self._journal_dir)
 
     def _end_left_calls(self, key: str) -> None:
-        last = select(func.max(turns.c.at_ms)).where(turns.c.call_id == calls.c.id).scalar_subquery()
         left = select(calls.c.room).where(
-            calls.c.customer == key,
-            calls.c.state != CallState.ENDED,
-            calls.c.room.startswith(OWN_ROOMS, autoescape=True),
-            func.coalesce(last, calls.c.started_ms) < now_ms() - LEFT_MS,
+            calls.c.customer == key, calls.c.state != CallState.ENDED, own_calls.silent(now_ms())
         )
         with self.store.read() as connection:
             rooms = list(connection.execute(left).scalars())
@@ -237,6 +245,7 @@ class OwnCall:
             StoreUnavailable: Nothing was written.
         """
         self._refuse_closed()
+        refuse_no_text("fact", fact)
         origin = Origin(Source.TOOL, self.call.id, self._last_item)
         profile.put(self._memory.store, self.call.customer, fact, origin)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -43,6 +43,8 @@ class Call:
     fence: int
     continued: bool = False  # another job began it
     progress: dict[str, Any] = field(default_factory=dict)
+    stored: bool = True  # False: it began while the store was away, and the store does not know it yet
+    began_ms: int = 0  # of one that is not stored
 
 
 def now_ms() -> int:
@@ -71,7 +73,12 @@ def is_forgotten(connection: Connection, call_id: str) -> bool:
     return found is not None
 
 
-def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) -> Call:
+def call_without_store(customer: str, room: str, desk: str) -> Call:
+    """A call that begins while the store is away; `open_call` stores it later, or the replay of its journal."""
+    return Call(f"c{secrets.token_hex(8)}", customer, 0, room, desk, 0, stored=False, began_ms=now_ms())
+
+
+def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int, begun: Call | None = None) -> Call:
     """Begin a call, or go on with the one that is open in this room; durable on return.
 
     Args:
@@ -80,6 +87,7 @@ def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) 
         room: Name of the LiveKit room.
         desk: What the customer chose to talk to.
         fence: Our fence of the room's lease.
+        begun: The call as it began without the store; it keeps its id and its beginning.
 
     Raises:
         FencedOut: A job with a higher fence has the call.
@@ -99,23 +107,43 @@ def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int) 
             raise FencedOut(f"call {row.id}", fence, int(row.fence))
         if row is not None and row.state == CallState.OPEN and row.customer == customer:
             connection.execute(update(calls).where(calls.c.id == row.id).values(fence=fence))
-            return Call(row.id, customer, generation, room, row.desk, fence, True, json.loads(row.progress))
+            another = begun is None or begun.id != row.id
+            return Call(row.id, customer, generation, room, row.desk, fence, another, json.loads(row.progress))
         if row is not None:  # it was ending, or somebody else's: a room has one call at a time
             _finish(connection, row.id, "replaced")
-        call = Call(f"c{secrets.token_hex(8)}", customer, generation, room, desk, fence)
-        connection.execute(
-            calls.insert().values(
-                id=call.id,
-                customer=customer,
-                generation=generation,
-                room=room,
-                desk=desk,
-                state=CallState.OPEN,
-                fence=fence,
-                started_ms=now_ms(),
-            )
-        )
+        ended = begun is not None and connection.execute(select(calls.c.id).where(calls.c.id == begun.id)).first()
+        new_id = begun.id if begun is not None and not ended else f"c{secrets.token_hex(8)}"
+        call = Call(new_id, customer, generation, room, desk, fence)
+        _insert(connection, call, begun.began_ms if begun is not None else now_ms())
         return call
+
+
+def _insert(connection: Connection, call: Call, started_ms: int) -> None:
+    connection.execute(
+        calls.insert().values(
+            id=call.id,
+            customer=call.customer,
+            generation=call.generation,
+            room=call.room,
+            desk=call.desk,
+            state=CallState.OPEN,
+            fence=call.fence,
+            started_ms=started_ms,
+        )
+    )
+
+
+def insert_late(connection: Connection, begun: Call) -> Call | None:
+    """Store a call whose job ended before the store was back, as one that nobody has; None: its customer was forgotten.
+
+    It is open: a successor goes on with it where the customer still waits, else it is abandoned like any other.
+    """
+    since = select(forgotten.c.at_ms).where(forgotten.c.customer == hashed(begun.customer))
+    if (connection.execute(since).scalar() or 0) >= begun.began_ms:
+        return None
+    call = replace(begun, generation=ensure_customer(connection, begun.customer), fence=0, stored=True)
+    _insert(connection, call, begun.began_ms)
+    return call
 
 
 def begin_ending(store: Store, call: Call, reason: str) -> bool:
@@ -184,6 +212,25 @@ def rooms_of_open_calls(store: Store) -> list[str]:
         return list(
             connection.execute(select(calls.c.room).where(calls.c.state != CallState.ENDED).distinct()).scalars()
         )
+
+
+@dataclass(frozen=True)
+class OpenCall:
+    """A call that has not ended, as anybody may see it."""
+
+    id: str
+    room: str
+    desk: str
+    state: CallState
+    fence: int
+
+
+def open_calls(store: Store) -> list[OpenCall]:
+    """All calls that have not ended, the latest first."""
+    columns = (calls.c.id, calls.c.room, calls.c.desk, calls.c.state, calls.c.fence)
+    wanted = select(*columns).where(calls.c.state != CallState.ENDED).order_by(calls.c.started_ms.desc())
+    with store.read() as connection:
+        return [OpenCall(r.id, r.room, r.desk, CallState(r.state), int(r.fence)) for r in connection.execute(wanted)]
 
 
 def abandon(store: Store, room: str, fence: int) -> bool:

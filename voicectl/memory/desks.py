@@ -128,6 +128,7 @@ def remove(store: Store, name: str) -> bool:
         if number := int(connection.execute(open_).scalar_one()):
             raise Refused(f"remove desk {name}", f"{number} calls of it are on", "Wait until they have ended.")
         connection.execute(delete(desks).where(desks.c.name == name))
+        store.lock(connection, "policy", name)
         policies.withdraw(connection, name)  # who makes a desk of this name again begins without its rules
         if connection.execute(select(desks.c.name).where(desks.c.agent_id == agent_id)).first() is None:
             connection.execute(delete(desk_blocks).where(desk_blocks.c.agent_id == agent_id))

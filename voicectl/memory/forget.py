@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from voicectl.memory import traces
 from voicectl.memory.backends import Backend, BackendFault
@@ -29,7 +29,7 @@ from voicectl.memory.identity import hashed, normalise
 from voicectl.memory.in_letta import EMPTY_S, InLetta, look_again
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Grant, Lease, LeaseHeld, Leases, LeaseState
-from voicectl.memory.store.schema import calls, customers, forgotten, turns
+from voicectl.memory.store.schema import calls, customers, forgotten, room_log, turns
 
 LEASE_S = 60.0
 PATIENCE_S = 30.0  # a syncer that was killed or stands still leaves its lease for 20 s
@@ -146,6 +146,8 @@ class Forgetting:
         with self.store.write() as connection:
             mine = forgotten.c.customer == receipt.stands_for
             connection.execute(update(forgotten).where(mine).values(to_do=""))
+            # What the rooms' jobs noted while they were ended.
+            connection.execute(delete(room_log).where(room_log.c.room.in_(to_do["rooms"])))
         self.signal(Step.CLOSED)
         receipt.left += [w for w in (traces.rewrite(self.store), traces.rewrite(self.leases.store)) if w]
         if found := traces.rows(self.store, key):

@@ -25,6 +25,7 @@ from voicectl.memory.profile import (
     read_lines,
     remove_in,
     replace_in,
+    taken_back,
 )
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, profile_lines, profile_ops, turns
@@ -221,9 +222,10 @@ def _refuse(chosen: Version, versions: list[Version]) -> None:
     what = f"undo {chosen.id}"
     if chosen.overruled_by is not None:
         raise Refused(what, f"it had no effect: operation {chosen.overruled_by} stood against it")
-    gone = _cancelled(versions)
+    other = taken_back([(v.id, v.undoes) for v in versions if v.undoes is not None])
     after = (v for v in versions if v.id > chosen.id and v.position == chosen.position and v.overruled_by is None)
-    later = [v for v in after if v.block == chosen.block and (v.id not in gone or v.undoes == chosen.id)]
+    # An operation and its undo, both later, left the line as it was; the undo of something earlier did not.
+    later = [v for v in after if v.block == chosen.block and other.get(v.id, 0) <= chosen.id]
     if later:
         last = later[-1]
         raise Refused(
@@ -231,15 +233,6 @@ def _refuse(chosen: Version, versions: list[Version]) -> None:
             f"operation {last.id} ({last.op} by {last.source}) touched the line later",
             f"Undo that one first, the last one first: {last.id}",
         )
-
-
-def _cancelled(versions: list[Version]) -> set[int]:
-    """Operations that were taken back, and those that did it: together they left the line as it was."""
-    found: set[int] = set()
-    for version in reversed(versions):
-        if version.undoes is not None and version.id not in found:
-            found |= {version.id, version.undoes}
-    return found
 
 
 def _take_back(connection: Connection, entry: Entry, chosen: Version) -> str:

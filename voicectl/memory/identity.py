@@ -28,7 +28,9 @@ def normalise(text: str) -> str:
 
     Raises:
         SettingError: Empty, too long, or a number that cannot be one.
+        TypeError: It is not text.
     """
+    refuse_no_text("customer", text)
     shown = text[:40]
     text = clean(text).strip()
     if not text or len(text) > MAX_KEY:
@@ -72,6 +74,16 @@ def spoken_name(text: str) -> str | None:
 def hashed(key: str) -> str:
     """What stands for a customer in logs and in other systems: 16 hex digits, the same on every machine."""
     return hashlib.sha256(f"voicectl:{key}".encode()).hexdigest()[:16]
+
+
+def refuse_no_text(what: str, given: object) -> None:
+    """Say by its name what somebody's program handed over as text and is not.
+
+    Raises:
+        TypeError: It is not a str.
+    """
+    if not isinstance(given, str):
+        raise TypeError(f"{what} is {given!r:.40}, a {type(given).__name__}; it must be a str")
 
 
 def clean(text: str) -> str:

@@ -10,20 +10,23 @@ import fcntl
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from sqlalchemy import select
 
-from voicectl.memory.calls import Call, is_forgotten, now_ms
+from voicectl.memory.calls import Call, insert_late, is_forgotten, now_ms
 from voicectl.memory.errors import StoreUnavailable
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls
-from voicectl.memory.turns import Role, Turn, write_turn
+from voicectl.memory.store.schema import calls, turns
+from voicectl.memory.turns import Role, Turn, row_id, write_turn
 
 log = logging.getLogger(__name__)
+
+OPENING = "call"  # the key of a journal's first line, when it says which call it is
 
 
 @dataclass(frozen=True)
@@ -40,11 +43,17 @@ class Journal:
     Args:
         path: The file; it exists only while it holds turns.
         fence: Of the job that appends.
+        opening: The call, when the store does not know it: it becomes the first line, so that the turns find it.
     """
 
-    def __init__(self, path: Path, fence: int = 0) -> None:
+    def __init__(self, path: Path, fence: int = 0, opening: Call | None = None) -> None:
         self._path = path
         self._fence = fence
+        self._opening = opening
+
+    def opened(self, fence: int) -> None:
+        """The store knows the call by now, and this is our fence of it."""
+        self._fence, self._opening = fence, None
 
     @property
     def waiting(self) -> bool:
@@ -63,6 +72,8 @@ class Journal:
             size = os.fstat(fd).st_size
             if size and os.pread(fd, 1, size - 1) != b"\n":
                 lines = b"\n" + lines  # a line that a crash cut short must not swallow the next one
+            if not size and self._opening is not None:
+                lines = json.dumps({OPENING: asdict(self._opening)}).encode() + b"\n" + lines
             os.lseek(fd, 0, os.SEEK_END)
             _write(fd, lines)
             os.fsync(fd)
@@ -83,12 +94,22 @@ class Journal:
         for line in raw.split(b"\n")[:-1]:
             try:
                 values = json.loads(line)
+                if OPENING in values:
+                    continue
                 fence = int(values.pop("fence", 0))
                 found.append(Entry(fence, Turn(**{**values, "role": Role(values["role"])})))
             except (ValueError, TypeError, KeyError):
                 if line:
                     log.warning("a line of a journal is not whole", extra={"journal": self._path.name})
         return found, raw
+
+    def opening(self) -> Call | None:
+        """The call that these turns began while the store was away; None when the store knew it."""
+        try:
+            with self._path.open("rb") as f:
+                return Call(**json.loads(f.readline())[OPENING])
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
+            return None
 
     def clear(self, replayed: bytes) -> None:
         """Forget what was read as these bytes: the store has it. What was added since stays."""
@@ -153,16 +174,29 @@ def _write(fd: int, data: bytes) -> None:
         data = data[os.write(fd, data) :]
 
 
-def replay_left_journals(store: Store, journal_dir: Path) -> int:
+def replay_left_journals(store: Store, journal_dir: Path, *, idle_s: float = 0) -> int:
     """Write the journals of calls whose job is gone; returns how many turns were written.
 
     Safe beside a job that still uses its journal. A journal that cannot be replayed does not keep the others from it:
     it is moved aside as `CALL.MILLISECONDS.broken`, and the log says so.
 
+    Args:
+        store: Where they belong.
+        journal_dir: Where they lie.
+        idle_s: Leave those alone to which something was added in the last so many seconds: their jobs live.
+
     Raises:
         StoreUnavailable: The store does not answer; the journals stay.
     """
-    return sum(replay_journal(store, path) for path in sorted(journal_dir.glob("*.jsonl")))
+    left = [p for p in sorted(journal_dir.glob("*.jsonl")) if not idle_s or _idle_s(p) >= idle_s]
+    return sum(replay_journal(store, path) for path in left)
+
+
+def _idle_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def replay_journal(store: Store, path: Path) -> int:
@@ -193,14 +227,23 @@ def _replay(store: Store, journal: Journal, call_id: str) -> int:
     written = 0
     with store.write() as connection:
         row = connection.execute(select(calls).where(calls.c.id == call_id)).first()
-        if row is None:
-            if is_forgotten(connection, call_id):
-                journal.clear(raw)
-            else:
-                log.warning("a journal belongs to no call", extra={"call": call_id})
-            return 0
+        if row is not None:
+            held = Call(row.id, row.customer, row.generation, row.room, row.desk, int(row.fence))
+        else:
+            begun = journal.opening()
+            late = insert_late(connection, begun) if begun is not None else None
+            if late is None:
+                if begun is not None or is_forgotten(connection, call_id):
+                    journal.clear(raw)
+                else:
+                    log.warning("a journal belongs to no call", extra={"call": call_id})
+                return 0
+            held = late
+            # Its job may have brought turns into a call that another had begun in this room, and died before the cut.
+            there = select(turns.c.item_id).join(calls, calls.c.id == turns.c.call_id).where(calls.c.room == late.room)
+            stored = set(connection.execute(there).scalars())
+            found = [entry for entry in found if row_id(entry.turn.item_id) not in stored]
         for entry in found:
-            call = Call(row.id, row.customer, row.generation, row.room, row.desk, entry.fence or int(row.fence))
-            written += write_turn(connection, call, entry.turn)
+            written += write_turn(connection, replace(held, fence=entry.fence or held.fence), entry.turn)
     journal.clear(raw)
     return written

@@ -34,6 +34,7 @@ class Source(StrEnum):
 
     OPERATOR = "operator"  # with voicectl
     ADE = "ade"  # in Letta's block
+    REMOVED = "removed"  # nobody: the desk was removed. Its block is left alone until somebody says something again
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class BlockRow:
-    """What we know of the block; see schema.letta_blocks."""
+    """What we know of the block; see schema.letta_blocks. Neither exchanged nor sending: it is a removed desk's."""
 
     block_id: str | None
     exchanged: str | None
@@ -91,6 +92,8 @@ def write(store: Store, desk: str, text: str, source: Source) -> Policy:
     with store.write() as connection:
         store.lock(connection, "policy", desk)
         row = connection.execute(_last(desk)).first()
+        if row is not None and row.source == Source.REMOVED and source == Source.ADE:
+            return _policy(row)  # found there before the desk was removed
         if row is None or row.text != text:
             values = {"desk": desk, "text": text, "source": source, "at_ms": now_ms()}
             connection.execute(insert(desk_policies).values(**values))
@@ -99,11 +102,14 @@ def write(store: Store, desk: str, text: str, source: Source) -> Policy:
 
 
 def withdraw(connection: Connection, desk: str) -> None:
-    """Take what was said of a desk back, inside a transaction."""
+    """Take what was said of a removed desk back, inside a transaction; its block in Letta is nobody's from now on."""
     row = connection.execute(_last(desk)).first()
-    if row is not None and row.text:
-        values = {"desk": desk, "text": "", "source": Source.OPERATOR, "at_ms": now_ms()}
+    if row is not None and row.source != Source.REMOVED:
+        values = {"desk": desk, "text": "", "source": Source.REMOVED, "at_ms": now_ms()}
         connection.execute(insert(desk_policies).values(**values))
+        # A desk made again under this name must not take for an edit what stands there of this one.
+        left = update(desk_policy_blocks).where(desk_policy_blocks.c.name == desk)
+        connection.execute(left.values(exchanged=None, sending=None))
 
 
 def desks_with_one(store: Store) -> list[str]:
@@ -142,12 +148,21 @@ def to_attach(store: Store, limit: int) -> list[tuple[str, str, str]]:
         letta_policies.c.agent_id != letta_agents.c.agent_id,
         letta_policies.c.block_id != desk_policy_blocks.c.block_id,
     )
+    said = (
+        select(desk_policies.c.source)
+        .where(desk_policies.c.desk == calls.c.desk)
+        .order_by(desk_policies.c.id.desc())
+        .limit(1)
+        .correlate(calls)
+        .scalar_subquery()
+    )
     statement = (
         select(letta_agents.c.customer, letta_agents.c.agent_id, desk_policy_blocks.c.block_id)
         .join(calls, calls.c.id == last)
         .join(desk_policy_blocks, desk_policy_blocks.c.name == calls.c.desk)
         .outerjoin(letta_policies, letta_policies.c.customer == letta_agents.c.customer)
         .where(and_(letta_agents.c.agent_id.is_not(None), desk_policy_blocks.c.block_id.is_not(None), other))
+        .where(said != Source.REMOVED)
         .order_by(calls.c.started_ms.desc())
         .limit(limit)
     )

@@ -223,14 +223,12 @@ def refuse_undone(connection: Connection, customer: str, block: Block, line: str
     Raises:
         Refused: It was.
     """
-    undoing, redoing = profile_ops.alias(), profile_ops.alias()
+    undos = select(profile_ops.c.id, profile_ops.c.undoes)
+    undos = undos.where(profile_ops.c.customer == customer, profile_ops.c.undoes.is_not(None))
+    other = taken_back([(int(r.id), int(r.undoes)) for r in connection.execute(undos.order_by(profile_ops.c.id))])
     undone = connection.execute(
-        select(profile_ops.c.line)
-        .join(undoing, undoing.c.undoes == profile_ops.c.id)
-        .outerjoin(redoing, redoing.c.undoes == undoing.c.id)
-        .where(
-            redoing.c.id.is_(None),
-            profile_ops.c.customer == customer,
+        select(profile_ops.c.line).where(
+            profile_ops.c.id.in_([target for undo, target in other.items() if undo > target]),
             profile_ops.c.block == block,
             profile_ops.c.call_id == call_id,
             profile_ops.c.op != Op.REMOVE,
@@ -240,6 +238,19 @@ def refuse_undone(connection: Connection, customer: str, block: Block, line: str
     for text in undone:
         if text.casefold() == line.casefold() or (about is not None and subject_of(text) == about):
             raise Refused("remember", "a person has undone that line in this call")
+
+
+def taken_back(undos: Sequence[tuple[int, int]]) -> dict[int, int]:
+    """By operation that is taken back, the one that did it, and the other way round; an undone undo did nothing.
+
+    Args:
+        undos: Each undo with what it undoes, oldest first.
+    """
+    found: dict[int, int] = {}
+    for undo, target in reversed(undos):
+        if undo not in found:
+            found |= {undo: target, target: undo}
+    return found
 
 
 def at(customer: str, block: str, position: int) -> ColumnElement[bool]:

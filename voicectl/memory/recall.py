@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, func, or_, select
 
+from voicectl.memory.learning.states import Learnt
 from voicectl.memory.profile import Block, Line, name_of, read_lines
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, profile_ops, turns
@@ -40,6 +41,7 @@ class Said:
     role: str
     text: str
     at_ms: int
+    item_id: str = ""  # LiveKit's; where it is asked for
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ _TAIL = (
     .where(
         turns.c.call_id.in_(bindparam("recent", expanding=True)),
         # The last call's words stay, learnt from or not: a memory step leaves out more than it takes.
-        or_(calls.c.learnt == 0, calls.c.id == bindparam("last")),
+        or_(calls.c.learnt != Learnt.YES, calls.c.id == bindparam("last")),
         turns.c.role.in_(["user", "assistant"]),
     )
     .order_by(calls.c.started_ms.desc(), calls.c.id, turns.c.seq.desc())
@@ -134,14 +136,14 @@ def said_in(store: Store, call_id: str, limit: int) -> list[Said]:
         StoreUnavailable: The store did not answer.
     """
     statement = (
-        select(turns.c.call_id, turns.c.role, turns.c.text, turns.c.at_ms)
+        select(turns.c.call_id, turns.c.role, turns.c.text, turns.c.at_ms, turns.c.item_id)
         .where(turns.c.call_id == call_id, turns.c.role.in_(["user", "assistant"]))
         .order_by(turns.c.seq.desc())
         .limit(limit)
     )
     with store.read() as connection:
         rows = connection.execute(statement).all()
-    return [Said(r.call_id, r.role, r.text, int(r.at_ms)) for r in reversed(rows)]
+    return [Said(r.call_id, r.role, r.text, int(r.at_ms), r.item_id) for r in reversed(rows)]
 
 
 def render(recalled: Recalled, budget_tokens: int) -> Rendered:

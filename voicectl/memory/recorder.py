@@ -2,8 +2,9 @@
 
 `add` returns at once. The thread commits in order; when the store refuses or does not answer in time, it appends to a
 journal of the call (fsynced) and replays it under the same keys as soon as the store answers. A process that dies
-leaves the journal to the call's successor, else to `replay_left_journals`. Each write is conditional on the call's
-fence: a refused turn goes to a visible list, and the writer learns that it is fenced out.
+leaves the journal to the call's successor, else to `replay_left_journals`. A call that begins while the store is away
+has all its turns in the journal until `opened`. Each write is conditional on the call's fence: a refused turn goes to a
+visible list, and the writer learns that it is fenced out.
 Not here: a turn and its row (turns.py), the file (journal.py), which events of LiveKit become turns (voice/).
 """
 
@@ -97,7 +98,7 @@ class Recorder:
     ) -> None:
         self._store = store.impatient(PATIENCE_MS)
         self._call = call
-        self._journal = Journal(journal_dir / f"{call.id}.jsonl", call.fence)
+        self._journal = Journal(journal_dir / f"{call.id}.jsonl", call.fence, None if call.stored else call)
         self._on_fenced_out = on_fenced_out
         self._signals = signals or Signals()
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -105,15 +106,20 @@ class Recorder:
         self._durable = threading.Condition()
         self._fenced_out = False
         self._attempt: threading.Thread | None = None
-        self._refusing = False  # the last attempt failed: turns go to the journal first
+        self._refusing = not call.stored  # the last attempt failed: turns go to the journal first
         self._inheriting = call.continued  # until the first commit a journal's turns are the predecessor's last words
         self.figures = Figures()
         if self._inheriting and self._journal.waiting:
             self._try([], INHERIT_S)
-        elif not self._store.is_sqlite:
+        elif call.stored and not self._store.is_sqlite:
             self._try([], 0)  # connecting takes longer than a turn may wait, so it is done before the first
         self._thread = threading.Thread(target=self._run, name=f"recorder-{call.id}", daemon=True)
         self._thread.start()
+
+    def opened(self, call: Call) -> None:
+        """The store has a call that began without it: what waits in the journal goes there now."""
+        self._journal.opened(call.fence)
+        self._call = call
 
     def add(self, turn: Turn) -> None:
         """Hand over a turn. Never blocks, never raises; the turn is durable when `flush` returns True."""
@@ -160,7 +166,7 @@ class Recorder:
 
     def _settle(self) -> None:
         """Empty the journal before the call is ended, which would refuse its turns; as long as that is worth it."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline = time.monotonic() + (SETTLE_S if self._call.stored else 0)
         while (self._journal.waiting or self._trying) and time.monotonic() < deadline:
             if self._attempt is not None and self._trying:
                 self._attempt.join(SETTLE_S / 20)
@@ -213,6 +219,8 @@ class Recorder:
         longer than a turn may wait, so its attempt has a thread of its own.
         """
         taken = threading.Event()
+        if not self._call.stored:
+            return False  # its turns would be refused as nobody's
         if self._store.is_sqlite:
             self._write(new, taken)
             return taken.is_set()

@@ -23,6 +23,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select, text
 
 from voicectl.memory.calls import now_ms
+from voicectl.memory.identity import refuse_no_text
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, turns
 
@@ -113,7 +114,9 @@ def search(store: Store, customer: str, query: str, *, but_call: str = "", limit
 
     Raises:
         StoreUnavailable: The store did not answer.
+        TypeError: The question is not text.
     """
+    refuse_no_text("what to search for", query)
     wanted = wanted_words(query)
     with store.read() as connection:
         hits = _hits(connection, customer, wanted, but_call) if wanted else _newest(connection, customer, but_call)

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.sql.elements import ColumnElement
 
 from voicectl.memory.identity import hashed
+from voicectl.memory.journal import Journal
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import (
     calls,
@@ -27,6 +28,8 @@ from voicectl.memory.store.schema import (
     forgotten,
     forgotten_calls,
     metadata,
+    room_counts,
+    room_log,
     sync_status,
 )
 
@@ -34,10 +37,10 @@ JOURNALS = "journal"
 KEPT_EDITS = "edits"
 RECORDINGS, TOUR = "demo", "user:tour-"  # `voicectl demo` keeps what it heard, and calls as such a customer
 MERGED_PAGES = 200  # at a time, while nobody else writes
-# Hashes and random ids of who was forgotten; what the team keeps of desks.
+# Hashes and random ids of who was forgotten; what the team keeps of desks; bare numbers.
 NOBODYS = {
     *(forgotten.name, forgotten_calls.name, desks.name, desk_agents.name),
-    *(desk_blocks.name, desk_policies.name, desk_policy_blocks.name),
+    *(desk_blocks.name, desk_policies.name, desk_policy_blocks.name, room_counts.name),
 }
 
 
@@ -59,6 +62,8 @@ def whose(table: Table, key: str, ids: Select[tuple[str]]) -> ColumnElement[bool
         return mine
     if "call_id" in table.c:
         return table.c.call_id.in_(ids)
+    if table is room_log:
+        return room_log.c.room.in_(select(calls.c.room).where(calls.c.customer == key))
     if table is sync_status:
         return sync_status.c.name == f"customer:{key}"
     raise LookupError(f"whose are the rows of {table.name}?")
@@ -111,6 +116,11 @@ def delete_files(home: Path, key: str, call_ids: Sequence[str]) -> int:
         How many there were.
     """
     found = [p for c in call_ids for p in (home / JOURNALS).glob(f"{c}.*")]
+    # Of a call that began while the store was away, only the journal itself says whose it is.
+    for path in (home / JOURNALS).glob("*.jsonl"):
+        begun = Journal(path).opening()
+        if begun is not None and begun.customer == key and path not in found:
+            found.append(path)
     found += (home / KEPT_EDITS).glob(f"{hashed(key)}-*")
     if key.startswith(TOUR):
         found += (home / RECORDINGS).glob("*.wav")

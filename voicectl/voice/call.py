@@ -18,45 +18,48 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterable
+from dataclasses import replace
 from typing import Any
 
 from livekit import rtc
 from livekit.agents import Agent, AgentSession, AgentStateChangedEvent, CloseEvent, CloseReason, ErrorEvent, JobContext
 from livekit.agents.beta import Instructions
-from livekit.agents.llm import ChatContext, FunctionTool
+from livekit.agents.llm import FunctionTool
 from livekit.agents.stt import STTError
 from livekit.agents.tts import TTSError
 from livekit.agents.types import NOT_GIVEN
 from livekit.agents.voice import room_io
 
-from voicectl.memory import calls, desk_prompt, profile, recall
+from voicectl.memory import profile, recall
 from voicectl.memory.calls import Call
 from voicectl.memory.config import load
-from voicectl.memory.errors import FencedOut, MemoryFault, Refused
+from voicectl.memory.errors import FencedOut, MemoryFault
 from voicectl.memory.identity import hashed
 from voicectl.memory.recorder import Recorder
-from voicectl.memory.store.engine import Store, open_store
-from voicectl.memory.store.leases import open_leases
+from voicectl.memory.store.engine import Store
 from voicectl.voice import words
 from voicectl.voice.config import VoiceSettings
-from voicectl.voice.customer import Customer, customer_of
+from voicectl.voice.customer import customer_of
 from voicectl.voice.ending import Ending, leave_empty
 from voicectl.voice.events import Attribute, EndReason
 from voicectl.voice.knowledge import Knowledge
 from voicectl.voice.listening import Listener, guarded
 from voicectl.voice.memory_tools import memory_tools
+from voicectl.voice.once import Once
+from voicectl.voice.opening import Opening
 from voicectl.voice.outage import Outage, recording
 from voicectl.voice.page_link import PageLink
 from voicectl.voice.presence import Presence
-from voicectl.voice.rooms import registry
+from voicectl.voice.rooms import registry, standing
 from voicectl.voice.rooms.admin import room_admin
 from voicectl.voice.rooms.guard import Guard
+from voicectl.voice.takeover import add_result, left_in
 from voicectl.voice.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-HISTORY_ITEMS = 20
 Sound = AsyncIterable[rtc.AudioFrame]
+MAX_TYPED = 2000  # characters of a typed turn: what a model of any size reads at once
 LAST_WORDS_S = 20.0  # a closing line, with a voice that fails and is tried again
 END_LIMIT_S = 60.0
 JOB_SHUTDOWN_S = 10.0  # from the framework's closing of the session, 2 s itself, to its callback
@@ -78,43 +81,37 @@ async def join_call(ctx: JobContext, *, desk: str = "") -> MemoryCall:
 
     Raises:
         NotOurs: Another agent has the room, or no customer came; the job is shutting down.
-        StoreUnavailable: The store cannot be opened.
+        StoreForeign: The database is not ours.
     """
     settings = load(VoiceSettings)
     await ctx.connect()
     room = ctx.room
-    leases = await asyncio.to_thread(open_leases, settings)
+    me = room.local_participant
+    taking = registry.Taking(settings, room.name, me.identity, ctx.job.agent_name, me.attributes.get(Attribute.FENCE))
+    fenced_out = asyncio.Event()
     try:
-        grant = await asyncio.to_thread(registry.hold, leases, room.name, room.local_participant.identity)
+        keeper = await registry.keep(taking, fenced_out.set)
+        if keeper.fence == 0:
+            standing.refuse_if_second(room)
     except FencedOut as e:
         ctx.shutdown(EndReason.FENCED_OUT)
         raise NotOurs(str(e)) from e
-    fenced_out = asyncio.Event()
-    keeper = registry.Keeper(leases, grant, fenced_out.set)
     try:
         participant = await asyncio.wait_for(ctx.wait_for_participant(), settings.reconnect_grace_s)
     except TimeoutError as e:
         await leave_empty(settings, room.name, keeper)
         ctx.shutdown(EndReason.NO_CUSTOMER)
         raise NotOurs(f"no customer came to {room.name} in {settings.reconnect_grace_s} s") from e
-    customer = customer_of(participant)
-    store = await asyncio.to_thread(open_store, settings)
-    call, known = await asyncio.to_thread(_open, store, customer, room.name, desk, keeper.fence)
-    made = MemoryCall(ctx, settings, store, keeper, fenced_out, customer, call, known)
-    made.knowledge.house = await asyncio.to_thread(desk_prompt.read, store, call.desk)
+    opening = Opening(settings, customer_of(participant), room.name, desk)
+    try:
+        store, call, known, house = await asyncio.to_thread(opening.at_once, keeper.fence)
+    except FencedOut as e:
+        keeper.stop()
+        ctx.shutdown(EndReason.FENCED_OUT)
+        raise NotOurs(str(e)) from e
+    made = MemoryCall(ctx, opening, store, keeper, fenced_out, call, known)
+    made.knowledge.house = house
     return made
-
-
-def _open(store: Store, customer: Customer, room: str, desk: str, fence: int) -> tuple[Call, recall.Recalled]:
-    call = calls.open_call(store, customer=customer.key, room=room, desk=desk, fence=fence)
-    known = recall.read(store, customer.key, but_call=call.id)
-    if customer.name and known.name is None:
-        try:
-            profile.put(store, customer.key, f"name: {customer.name}", profile.Origin(profile.Source.PAGE, call.id))
-        except Refused as e:  # the block is full, or a person took that name back in this very call
-            log.warning("a name was not learnt", extra={"why": e.why})
-        known = recall.read(store, customer.key, but_call=call.id)
-    return call, known
 
 
 class MemoryCall:
@@ -126,26 +123,31 @@ class MemoryCall:
         knowledge: What is known of the customer now.
         store: The store, for tools of your own.
         settings: The installation's settings.
+        effects: The tools of this call that do something in the world, by name; `Once` adds itself.
+        one_effect: Held while one of them is at it.
     """
 
     def __init__(
         self,
         ctx: JobContext,
-        settings: VoiceSettings,
+        opening: Opening,
         store: Store,
         keeper: registry.Keeper,
         fenced_out: asyncio.Event,
-        customer: Customer,
         call: Call,
         known: recall.Recalled,
     ) -> None:
+        settings, customer = opening.settings, opening.customer
         self.customer, self.call, self.store, self.settings = customer, call, store, settings
+        self._opening = opening
         self.knowledge = Knowledge(store, call, settings, known)
         self._ctx = ctx
         self._keeper = keeper
         self._fenced_out = fenced_out
         self._session: AgentSession[Any] | None = None
         self._listener: Listener | None = None
+        self.effects: dict[str, Once] = {}
+        self.one_effect = asyncio.Lock()
         self._over: asyncio.Task[None] | None = None
         self._following: asyncio.Task[None] | None = None
         self._disconnected: rtc.DisconnectReason.ValueType | None = None
@@ -167,6 +169,9 @@ class MemoryCall:
         )
         self._ending = Ending(settings, store, call, ctx.room.name, self._recorder, keeper)
         ctx.room.on("disconnected", guarded(self._on_disconnected))
+        if not call.stored:
+            standing.watch(ctx.room, keeper, fenced_out.set)
+            self._tasks.spawn(self._open_late())
         ctx.log_context_fields = {
             **ctx.log_context_fields,
             "call": call.id,
@@ -201,7 +206,12 @@ class MemoryCall:
 
     def origin(self, source: profile.Source) -> profile.Origin:
         """Where something learnt now comes from: this call, the customer's last words."""
-        return profile.Origin(source, self.call.id, self._listener.last_user_item if self._listener else None)
+        return profile.Origin(source, self.call.id, self.last_user_item)
+
+    @property
+    def last_user_item(self) -> str | None:
+        """LiveKit's id of the customer's last turn, of this job or the one before it."""
+        return self._listener.last_user_item if self._listener else None
 
     # -- the call itself ---------------------------------------------------------------------------------------
 
@@ -219,8 +229,7 @@ class MemoryCall:
         session.on("error", guarded(self._on_error))
         session.on("user_input_transcribed", guarded(self._outage.on_transcribed))
         session.on("agent_state_changed", guarded(self._on_agent_state))
-        if self.call.continued:
-            await self._restore(agent)
+        owes_answer = self.call.continued and await self._restore(agent)
         room = self._ctx.room
         options = room_io.RoomOptions(
             participant_identity=self.customer.identity,
@@ -235,25 +244,31 @@ class MemoryCall:
         self._page.open()
         self._tasks.spawn(self._stand_guard())
         self._following = asyncio.create_task(self.knowledge.follow(), name=f"follow-memory-{self.call.id}")
-        about = {str(Attribute.CALL): self.call.id, str(Attribute.PID): str(os.getpid())}
-        self._tasks.spawn(room.local_participant.set_attributes(about))
+        self._tasks.spawn(room.local_participant.set_attributes(self._marks()))
+        if owes_answer:
+            session.say(words.CUT_OFF_ANSWERS, allow_interruptions=False, add_to_chat_ctx=False)
+            session.generate_reply()
+            return
         first = self.greeting() if greeting is None else greeting
         if first:
             session.say(first, allow_interruptions=False)
 
-    async def _restore(self, agent: Agent) -> None:
-        history = ChatContext.empty()
-        for turn in await asyncio.to_thread(recall.said_in, self.store, self.call.id, HISTORY_ITEMS):
-            history.add_message(role="user" if turn.role == "user" else "assistant", content=turn.text)
-        await agent.update_chat_ctx(history)
+    async def _restore(self, agent: Agent) -> bool:
+        """Go on where the earlier job died; True when the customer waits for an answer."""
+        left = await asyncio.to_thread(left_in, self.store, self.call)
+        for effect in left.unknown:
+            once = self.effects.get(effect.tool)
+            found = await once.settle(effect) if once is not None else None
+            if found is not None:
+                add_result(left.history, replace(effect, result=found))
+        await agent.update_chat_ctx(left.history)
+        if self._listener is not None:
+            self._listener.last_user_item = left.last_user_item
+        return left.owes_answer
 
     async def _stand_guard(self) -> None:
         async with room_admin(self.settings) as admin:
-            guard = Guard(self._ctx.room, admin)
-            try:
-                await self._fenced_out.wait()
-            finally:
-                await guard.close()
+            await Guard(self._ctx.room, admin, self._keeper, self.store).stand(self._fenced_out)
         await self.end(EndReason.FENCED_OUT)
 
     def _on_user_turn(self, item_id: str, text: str) -> None:
@@ -272,6 +287,26 @@ class MemoryCall:
             self._tasks.spawn(self.refuse(words.OUTAGE, EndReason.ERROR, audio=recording()))
         elif kind in ("llm_error", "tts_error") and not self._outage.over:
             self._session.say(words.APOLOGY)
+
+    async def _open_late(self) -> None:
+        """Give a call that began without the store to it, as soon as it answers."""
+        try:
+            self.call = self.knowledge.call = self._ending.call = await self._opening.later(self.call, self._keeper)
+        except FencedOut:
+            self._fenced_out.set()
+            return
+        self._recorder.opened(self.call)
+        await self._ctx.room.local_participant.set_attributes(self._marks())
+        await self.knowledge.refresh()
+
+    def _marks(self) -> dict[str, str]:
+        """What the room is told of this agent."""
+        return {
+            str(Attribute.CALL): self.call.id,
+            str(Attribute.PID): str(os.getpid()),
+            str(Attribute.FENCE): str(self._keeper.fence),
+            str(Attribute.MEMORY): "" if self.call.stored else "away",
+        }
 
     # -- the one way to end ------------------------------------------------------------------------------------
 
@@ -349,8 +384,13 @@ class MemoryCall:
 
 async def _typed(session: AgentSession[Any], event: room_io.TextInputEvent) -> None:
     """A typed turn. The framework's own callback loses the text during a line that cannot be interrupted."""
+    text = event.text.strip()
+    if not text:
+        return
+    if len(text) > MAX_TYPED:
+        log.warning("a typed turn was cut", extra={"characters": len(text)})
     try:
         await session.interrupt()
     except RuntimeError:
         log.info("typed while a line plays that cannot be interrupted; it is answered next")
-    session.generate_reply(user_input=event.text)
+    session.generate_reply(user_input=text[:MAX_TYPED])

@@ -10,6 +10,8 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from livekit import api
+
 from voicectl.memory import calls
 from voicectl.memory.calls import Call
 from voicectl.memory.errors import FencedOut, StoreUnavailable
@@ -18,10 +20,12 @@ from voicectl.memory.store.engine import Store
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.errors import ServerSilent
 from voicectl.voice.events import EndReason
-from voicectl.voice.rooms.admin import is_human, room_admin
+from voicectl.voice.rooms.admin import RoomAdmin, is_human, room_admin
 from voicectl.voice.rooms.registry import Keeper
 
 log = logging.getLogger(__name__)
+
+LEFT = (EndReason.CUSTOMER_LEFT, EndReason.CONNECTION_LOST)
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Ending:
     async def begin(self, reason: EndReason) -> bool:
         """Commit that the call is ending; False when it already was, or is another job's."""
         self.begun = True
+        if not self.call.stored:
+            return True  # there is no record to mark; its journal is stored, and the call then abandoned
         try:
             return await asyncio.to_thread(calls.begin_ending, self.store, self.call, reason)
         except FencedOut:
@@ -72,27 +78,39 @@ class Ending:
         if reason == EndReason.FENCED_OUT:
             self.keeper.stop()
             return
-        if reason != EndReason.HANDED_OVER:
-            await self._close_room(reason)
+        if reason != EndReason.HANDED_OVER and not await self._close_room(reason):
+            self.keeper.stop()  # not given back: no agent may come to this room, and a reconciler deletes it
+            return
         await release(self.keeper)
 
-    async def _close_room(self, reason: EndReason) -> None:
+    async def _close_room(self, reason: EndReason) -> bool:
+        """End the call's record and the room, as far as they are ours; False: the room is to go and is there."""
         try:
             await asyncio.to_thread(calls.finish, self.store, self.call, reason)
         except FencedOut as e:
             log.warning("the call is another job's", extra={"why": str(e)})
-            return
+            return True
         except StoreUnavailable as e:
             # The customer must not sit in a room that is over, where a new agent would come to. Its record is closed by
             # the reconciler once the store answers and nobody has been there for the grace.
             log.error("the call stays open in the store for now", extra={"why": e.reason})
-        if not self.keeper.closing:
-            return
         try:
             async with room_admin(self.settings) as admin:
-                await admin.delete_room(self.room)
+                if reason in LEFT and any(is_human(p) for p in await admin.participants(self.room)):
+                    log.info("the customer came back while the call was wound up; the room stays for a new one")
+                elif self.keeper.closing or await self._only_agent(admin):
+                    await admin.delete_room(self.room)
         except ServerSilent as e:
             log.error("the room was not deleted", extra={"why": str(e)})
+            return not self.keeper.fence
+        return True
+
+    async def _only_agent(self, admin: RoomAdmin) -> bool:
+        """Without the store nobody has a lease; who is the only agent may still end what it began."""
+        if self.keeper.fence:
+            return False
+        people = await admin.participants(self.room)
+        return sum(p.kind == api.ParticipantInfo.Kind.AGENT for p in people) <= 1
 
 
 async def release(keeper: Keeper) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+WEBHOOK_PATH = "/api/livekit/webhook"  # where the control plane takes LiveKit's reports
+
 
 class Topic(StrEnum):
     """Topics of text streams between agent and page."""
@@ -27,12 +29,14 @@ class Attribute(StrEnum):
     BUILD = "voice.build"  # of an agent: the build it runs
     CALL = "voice.call"  # of an agent: the call
     PID = "voice.pid"  # of an agent: the process of its job
+    MEMORY = "voice.memory"  # of an agent: "away" while the store does not answer, else ""
 
 
 class RoomMark(StrEnum):
     """Keys in a room's metadata. A room without them is not ours: we never dispatch into it."""
 
     DESK = "voice.desk"
+    BUSY = "voice.busy"  # since when the customer waits for a line, seconds since 1970; absent: not busy
 
 
 class EndReason(StrEnum):
@@ -48,3 +52,4 @@ class EndReason(StrEnum):
     FENCED_OUT = "another agent has the room"
     HANDED_OVER = "the worker stopped; another goes on"
     UNKNOWN_DESK = "unknown desk"
+    BUSY = "all lines were busy"

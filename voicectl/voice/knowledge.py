@@ -52,13 +52,14 @@ class Knowledge:
     Attributes:
         now: What is known of the customer.
         house: What the desk brings into the prompt; `join_call` reads it before the agent is made.
+        call: The call; another object once one that began without the store is in it.
     """
 
     def __init__(self, store: Store, call: Call, settings: VoiceSettings, known: recall.Recalled) -> None:
         self.now = known
         self.house = House()
         self._store = store
-        self._call = call
+        self.call = call
         budget = settings.recall_budget_tokens
         self._budget = min(budget, LOCAL_BUDGET_TOKENS) if settings.llm_is_local() else budget
         self._desk_budget = LOCAL_DESK_BUDGET_TOKENS if settings.llm_is_local() else DESK_BUDGET_TOKENS
@@ -121,8 +122,8 @@ class Knowledge:
             self._version = version
 
     def _versions(self) -> tuple[int | None, ...]:
-        known = recall.version(self._store, self._call.customer, but_call=self._call.id)
-        return (*known, *desk_prompt.version(self._store, self._call.desk))
+        known = recall.version(self._store, self.call.customer, but_call=self.call.id)
+        return (*known, *desk_prompt.version(self._store, self.call.desk))
 
     async def refresh(self) -> None:
         """Read again what is known; a store that does not answer changes nothing.
@@ -131,7 +132,7 @@ class Knowledge:
         for each turn, because the threads that resolve addresses for the next reply are the same few.
         """
         if self._next is None:
-            self._next = asyncio.create_task(self._read_in_turn(), name=f"read-memory-{self._call.id}")
+            self._next = asyncio.create_task(self._read_in_turn(), name=f"read-memory-{self.call.id}")
         await asyncio.shield(self._next)
 
     async def _read_in_turn(self) -> None:
@@ -142,7 +143,7 @@ class Knowledge:
     async def _read(self) -> bool:
         begun = time.monotonic()
         try:
-            self.now, self.house = await asyncio.to_thread(_both, self._store, self._call)
+            self.now, self.house = await asyncio.to_thread(_both, self._store, self.call)
         except StoreUnavailable as e:
             log.warning("memory was not read again", extra={"why": e.reason})
             return False
@@ -161,7 +162,7 @@ class Knowledge:
         name = names.name_in(said)
         if name is None:
             return
-        origin = profile.Origin(profile.Source.RULE, self._call.id, item_id)
+        origin = profile.Origin(profile.Source.RULE, self.call.id, item_id)
         async with self._one_name_at_a_time:  # what is announced later is written later, whatever had to wait
             try:
                 await self._put(f"name: {name}", origin)
@@ -171,7 +172,7 @@ class Knowledge:
 
     @retry(retry=retry_if_exception_type(StoreUnavailable), wait=wait_fixed(AGAIN_S), before_sleep=_waits)
     async def _put(self, line: str, origin: profile.Origin) -> None:
-        await asyncio.to_thread(profile.put, self._store, self._call.customer, line, origin)
+        await asyncio.to_thread(profile.put, self._store, self.call.customer, line, origin)
 
 
 def _both(store: Store, call: Call) -> tuple[recall.Recalled, House]:

@@ -51,7 +51,7 @@ def memory_tools(call: MemoryCall) -> list[FunctionTool[..., Any]]:
             log.warning("a fact was not saved", extra={"why": e.reason})
             raise ToolError("not saved: memory cannot be reached now; tell the caller so") from e
         if stands is not None:
-            return f'not saved: the team wrote "{stands}", and only they can change it'
+            return f"not saved: the team wrote {_listed([stands])}, and only they can change it"
         await call.knowledge.refresh()
         return "saved"
 

@@ -17,6 +17,7 @@ from livekit.agents.tts import TTSError
 
 # What is said in it is words.OUTAGE; made with kokoro am_michael (Apache-2.0).
 RECORDING = Path(__file__).with_name("outage.ogg")
+BUSY = Path(__file__).with_name("busy.ogg")  # words.BUSY, by the same voice
 RATE = 24_000
 
 # An ear has tried four times before it counts as failed once. A voice two times, each up to 5 s, and nothing is heard
@@ -54,6 +55,6 @@ class Outage:
         return self._over
 
 
-def recording() -> AsyncIterator[rtc.AudioFrame]:
-    """words.OUTAGE as sound."""
-    return utils.audio.audio_frames_from_file(str(RECORDING), sample_rate=RATE, num_channels=1)
+def recording(of: Path = RECORDING) -> AsyncIterator[rtc.AudioFrame]:
+    """Recorded words as sound: words.OUTAGE, or those of another file."""
+    return utils.audio.audio_frames_from_file(str(of), sample_rate=RATE, num_channels=1)

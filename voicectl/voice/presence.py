@@ -29,11 +29,18 @@ class Presence:
     def __init__(self, identity: str, settings: VoiceSettings, end: Callable[[EndReason], None]) -> None:
         self._identity, self._settings, self._end = identity, settings, end
         self._timer: asyncio.TimerHandle | None = None
+        self._there = True
 
     def watch(self, room: rtc.Room) -> None:
         """From now on."""
+
+        def on_reconnected() -> None:
+            self._on_reconnected(room)
+
         room.on("participant_disconnected", guarded(self._on_left))
         room.on("participant_connected", guarded(self._on_back))
+        # After a restart of the server everybody comes back by himself, in any order; who is there then is the truth.
+        room.on("reconnected", guarded(on_reconnected))
         self._end_after(self._settings.max_call_s, EndReason.TOO_LONG)
 
     def close(self) -> None:
@@ -47,11 +54,23 @@ class Presence:
         if participant.disconnect_reason in HUNG_UP:
             self._end(EndReason.CUSTOMER_LEFT)
         else:
-            self._end_after(self._settings.reconnect_grace_s, EndReason.CONNECTION_LOST)
+            self._wait_for_them()
 
     def _on_back(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity == self._identity:
+            self._there = True
             self._end_after(self._settings.max_call_s, EndReason.TOO_LONG)
+
+    def _on_reconnected(self, room: rtc.Room) -> None:
+        here = room.remote_participants.get(self._identity)
+        if here is not None and not self._there:
+            self._on_back(here)
+        elif here is None and self._there:
+            self._wait_for_them()
+
+    def _wait_for_them(self) -> None:
+        self._there = False
+        self._end_after(self._settings.reconnect_grace_s, EndReason.CONNECTION_LOST)
 
     def _end_after(self, seconds: float, reason: EndReason) -> None:
         self.close()

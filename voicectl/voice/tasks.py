@@ -22,6 +22,11 @@ class Tasks:
         self._running.add(task)
         task.add_done_callback(self._done)
 
+    async def done(self) -> None:
+        """Return when nothing runs any more."""
+        while self._running:
+            await asyncio.wait(self._running)
+
     def _done(self, task: asyncio.Task[Any]) -> None:
         self._running.discard(task)
         if not task.cancelled() and task.exception() is not None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 APOLOGY = "I'm sorry, I lost my thread for a moment. Could you say that again, please?"
 # Recorded in outage.ogg: it is said when there is no voice to say it.
 OUTAGE = "I'm sorry, something on our side is not working, so I have to end this call. Please try again later."
+CUT_OFF_ANSWERS = "I'm sorry, we were cut off for a moment."  # and then what is owed
+# Recorded in busy.ogg: who says it loads no engine.
+BUSY = "I'm sorry, all lines are busy at the moment. Please call again in a few minutes. Goodbye."
 CUT_OFF = "I'm sorry, we were cut off for a moment. I'm back. Could you say that again, please?"
 
 

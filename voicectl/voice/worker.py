@@ -1,7 +1,7 @@
 """The worker: registers with LiveKit under one name, answers offers, runs a process per call, heals what died.
 
 Run by `voicectl run worker`. One worker per VOICE_HOME, by an OS lock held for the life of the process.
-Not here: what happens in a call (call.py), how an offer is answered (offers.py), who else heals (rooms/reconciler.py).
+Not here: what happens in a call (call.py), which offers are taken (intake.py), who else heals (rooms/reconciler.py).
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, JobProc
 
 from voicectl.memory.config import load
 from voicectl.memory.errors import FencedOut, StoreUnavailable
+from voicectl.memory.identity import clean
 from voicectl.memory.recorder import replay_left_journals
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import Grant, LeaseState, open_leases
-from voicectl.voice import engines, offers
+from voicectl.voice import engines, words
 from voicectl.voice.agents.desks import desk
 from voicectl.voice.build import build_id
 from voicectl.voice.call import MemoryCall, NotOurs, join_call
@@ -34,20 +35,24 @@ from voicectl.voice.config import VoiceSettings
 from voicectl.voice.engines.tts import spell_ids_transform
 from voicectl.voice.errors import DeskUnknown, ServerSilent, WorkerRunning
 from voicectl.voice.events import EndReason
+from voicectl.voice.intake import Intake, metadata
+from voicectl.voice.outage import BUSY, recording
 from voicectl.voice.proxies import spare_loopback
 from voicectl.voice.rooms.admin import RoomAdmin, room_admin
+from voicectl.voice.rooms.canary import NAME_SHOWN
 from voicectl.voice.rooms.reconciler import Reconciler
-from voicectl.voice.rooms.registry import live_calls
+from voicectl.voice.rooms.wake import Wake
+from voicectl.voice.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
 PRESENCE_TTL_S = 5.0
 PRESENCE_RENEW_S = 1.0
 WATCH_S = 0.05
-CANARY = "canary-"  # rooms in which a worker asks whether dispatches reach it
 CANARY_S = 1.0
 DRAIN_S = 20
-MAX_METADATA = 4096
+REPLAY_S = 10.0  # and left to its job is a journal in which something was written so lately
+MAX_DESK = 100  # the store keeps so much of its name
 
 
 def prewarm(process: JobProcess) -> None:
@@ -61,11 +66,19 @@ def prewarm(process: JobProcess) -> None:
 async def entry(ctx: JobContext) -> None:
     """One job: join, build the engines, start the desk. Returns when the call is under way."""
     settings = load(VoiceSettings)
-    wanted = metadata(ctx.job.metadata).get("desk") or settings.default_desk
+    asked = metadata(ctx.job.metadata)
+    wanted = clean(asked.get("desk", ""))[:MAX_DESK] or settings.default_desk
     try:
         call = await join_call(ctx, desk=wanted)
     except NotOurs as e:
         log.info("no call for this job", extra={"why": str(e)})
+        return
+    if asked.get("busy"):
+        # Recorded: a machine on which all lines are busy loads no engine to say so.
+        await call.start(
+            AgentSession(vad=None, turn_handling={"turn_detection": None}), Agent(instructions=""), greeting=""
+        )
+        await call.refuse(words.BUSY, EndReason.BUSY, audio=recording(BUSY))
         return
     made = engines.build(settings, preloaded=ctx.proc.userdata.get("engines"), keyterms=call.keyterms)
     ctx.add_shutdown_callback(made.aclose)
@@ -91,17 +104,6 @@ async def entry(ctx: JobContext) -> None:
     await engines.warm_up_call(made, agent, call.greeting())
 
 
-def metadata(text: str) -> dict[str, str]:
-    """A job's metadata as words; whatever else is in there counts as nothing."""
-    if len(text) > MAX_METADATA:
-        return {}
-    try:
-        found = json.loads(text or "{}")
-    except ValueError:
-        return {}
-    return {str(k): v for k, v in found.items() if isinstance(v, str)} if isinstance(found, dict) else {}
-
-
 class Worker:
     """One registered worker.
 
@@ -115,9 +117,7 @@ class Worker:
         self._settings = settings
         self._leases = open_leases(settings)
         self._capacity = settings.calls_at_once()
-        self._offered = 0
-        self._canary = f"{CANARY}{secrets.token_hex(6)}"
-        self._reached = asyncio.Event()
+        self._intake: Intake  # made by `run`, before the first offer
         self.server = AgentServer(
             ws_url=settings.livekit_url,
             api_key=key,
@@ -136,30 +136,7 @@ class Worker:
         self.server.rtc_session(entry, agent_name=settings.agent_name, on_request=self._offer)
 
     async def _offer(self, request: JobRequest) -> None:
-        if request.room.name.startswith(CANARY):
-            ours = request.room.name == self._canary
-            if ours:
-                self._reached.set()
-            await request.reject(terminate=ours)  # another worker's: the server asks on until it reaches that one
-            return
-        busy = await self._calls_now() + self._offered
-        if busy >= self._capacity:
-            log.warning("offer refused: full", extra={"room": request.room.name, "calls": busy})
-            await request.reject(terminate=False)
-            return
-        self._offered += 1
-        try:
-            await offers.offer(request, self._leases)
-        finally:
-            self._offered -= 1
-
-    async def _calls_now(self) -> int:
-        """Our calls, without those that are being wound up."""
-        ours = {j.accept_arguments.identity for j in self.server.active_jobs}
-        try:
-            return len(ours & await asyncio.to_thread(live_calls, self._leases))
-        except StoreUnavailable:
-            return len(ours)
+        await self._intake.answer(request)
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT, then let calls finish for a while.
@@ -176,13 +153,16 @@ class Worker:
         store = await asyncio.to_thread(open_store, self._settings)
         await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal")
         async with room_admin(self._settings) as admin:
-            name = f"worker-{os.getpid()}"
-            reconciler = Reconciler(name, self._settings, store, self._leases, admin)
+            name = f"worker-{os.getpid()}-{secrets.token_hex(2)}"  # another machine may have the same pid
+            wake = Wake(self._leases)
+            reconciler = Reconciler(name, self._settings, store, self._leases, admin, wake=wake)
+            self._intake = Intake(self._capacity, self._leases, reconciler.notes, reconciler.busy, self._running)
             serving = asyncio.create_task(self.server.run(devmode=False), name="serve")
             helpers = [
                 asyncio.create_task(self._watch_jobs(reconciler), name="watch jobs"),
                 asyncio.create_task(_after(registered, reconciler.run()), name="reconcile"),
                 asyncio.create_task(_after(registered, self._be_present(name, admin, store)), name="presence"),
+                asyncio.create_task(self._replay_left(store), name="replay journals"),
             ]
             stopping = asyncio.create_task(_after(stop, asyncio.sleep(0)), name="stop")
             done, _ = await asyncio.wait({serving, stopping, *helpers}, return_when=asyncio.FIRST_COMPLETED)
@@ -200,7 +180,20 @@ class Worker:
             for task in done - {stopping}:
                 task.result()
             await serving
+        wake.close()
         store.close()
+
+    async def _replay_left(self, store: Store) -> None:
+        """Store what jobs that are gone could not, when the store is back: a call may lie in its journal alone."""
+        while True:
+            await asyncio.sleep(REPLAY_S)
+            try:
+                await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal", idle_s=REPLAY_S)
+            except StoreUnavailable as e:
+                log.warning("journals wait for the store", extra={"why": e.reason})
+
+    def _running(self) -> set[str]:
+        return {j.accept_arguments.identity for j in self.server.active_jobs}
 
     async def _warm_up(self, store: Store) -> None:
         chosen = await asyncio.to_thread(desk, self._settings.default_desk, store)
@@ -210,14 +203,12 @@ class Worker:
     async def _watch_jobs(self, reconciler: Reconciler) -> None:
         """Heal at once when a job's process has died: nobody else sees it for 22 s (livekit-server.md 8)."""
         seen: dict[str, tuple[str, str]] = {}
-        healing: set[asyncio.Task[bool]] = set()
+        healing = Tasks()
         while True:
             now = {j.job.id: (j.job.room.name, j.accept_arguments.identity) for j in self.server.active_jobs}
             for job_id in seen.keys() - now.keys():
                 room, identity = seen[job_id]
-                task = asyncio.create_task(self._heal(reconciler, room, identity))
-                healing.add(task)
-                task.add_done_callback(healing.discard)
+                healing.spawn(self._heal(reconciler, room, identity))
             seen = now
             await asyncio.sleep(WATCH_S)
 
@@ -234,22 +225,24 @@ class Worker:
         After a registration the server takes up to 5 s to learn the name; a dispatch in that time is lost without a
         word (livekit-server.md 5).
         """
-        while not self._reached.is_set():
+        while not self._intake.reached.is_set():
             try:
-                await admin.dispatch(self._canary, self._settings.agent_name, {})
-                await asyncio.wait_for(self._reached.wait(), CANARY_S)
+                await admin.dispatch(self._intake.canary, self._settings.agent_name, {})
+                await asyncio.wait_for(self._intake.reached.wait(), CANARY_S)
             except TimeoutError:
                 log.info("dispatches do not reach this worker yet", extra={"agent_name": self._settings.agent_name})
             except ServerSilent as e:
                 log.warning("the server took no dispatch", extra={"why": str(e)})
                 await asyncio.sleep(CANARY_S)
         with contextlib.suppress(ServerSilent):  # the server removes an empty room by itself after a minute
-            await admin.delete_room(self._canary)
+            await admin.delete_room(self._intake.canary)
 
     async def _be_present(self, name: str, admin: RoomAdmin, store: Store) -> None:
         """Keep a lease `worker:…` alive: what readiness and capacity are read from."""
         await asyncio.gather(self._wait_for_offers(admin), self._warm_up(store))
-        about = json.dumps({"capacity": self._capacity, "build": build_id(), "pid": os.getpid()})
+        told = {"capacity": self._capacity, "build": build_id(), "pid": os.getpid()}
+        told["agent_name"] = self._settings.agent_name[:NAME_SHOWN]  # an owner has 200 characters
+        about = json.dumps(told, ensure_ascii=False)
         grant: Grant | None = None
         try:
             while True:

@@ -1,5 +1,5 @@
 import { EventEmitter } from "node:events";
-import { RoomEvent, type LocalAudioTrack, type Room } from "livekit-client";
+import { DisconnectReason, RoomEvent, type LocalAudioTrack, type Room } from "livekit-client";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { ApiError } from "../api";
 import { AgentAttribute, Topic } from "../events";
@@ -88,7 +88,90 @@ test("an agent whose event was missed is seen all the same", async () => {
   room.remoteParticipants.set("agent-1", participant("agent-1"));
   await later(400);
 
-  expect(call.view.state.step).toBe("joined");
+  expect(call.view.state.step).toBe("accepted");
+});
+
+const DELAYS = [0, 5000];
+const steps = DELAYS.flatMap((ticket) =>
+  DELAYS.flatMap((connect) => DELAYS.flatMap((publish) => DELAYS.map((agent) => [ticket, connect, publish, agent]))),
+);
+
+test.each(steps)("a slow step changes nothing: token %i, joining %i, microphone %i, agent %i ms", async (...ms) => {
+  const [ticketMs, connectMs, publishMs, agentMs] = ms as [number, number, number, number];
+  const sleep = (after: number) => new Promise<void>((done) => setTimeout(done, after));
+  const room = new FakeRoom();
+  room.connect.mockImplementation(() => sleep(connectMs));
+  room.localParticipant.publishTrack.mockImplementation(() => sleep(publishMs));
+  const mic = { stop: vi.fn(), on: vi.fn() } as unknown as LocalAudioTrack;
+  const ticket = () => sleep(ticketMs).then(() => ({ serverUrl: "ws://x", token: "t" }));
+  const call = callIn(room, { ticket, mic, meter: () => ({ read: () => 0, close: () => undefined }) });
+
+  void call.start();
+  setTimeout(() => {
+    room.remoteParticipants.set("agent-1", participant("agent-1", voice(0.5)));
+    room.emit(RoomEvent.ParticipantConnected);
+  }, ticketMs + connectMs + agentMs);
+  await later(25_000);
+
+  expect([call.view.state.step, call.view.connection, call.view.state.notice]).toEqual(["audible", "open", null]);
+  expect(room.connect).toHaveBeenCalledOnce();
+});
+
+test("busy stands while the room says so, and what follows is as if it had never been", async () => {
+  const room = new FakeRoom();
+  const call = callIn(room);
+  await call.start();
+
+  room.metadata = '{"voice.busy":"1795200000"}';
+  room.emit(RoomEvent.RoomMetadataChanged);
+  expect(call.view.state.step).toBe("busy");
+  room.metadata = '{"voice.desk":"shop"}';
+  room.emit(RoomEvent.RoomMetadataChanged);
+  expect([call.view.state.step, call.view.state.notice]).toEqual(["requested", null]);
+  room.remoteParticipants.set("agent-1", participant("agent-1", voice(0.5)));
+  await later(500);
+
+  expect(call.view.state.step).toBe("audible");
+  expect(Object.keys(call.view.reachedMs)).not.toContain("busy");
+});
+
+test("a line that stayed busy to the end is what the customer is told, also when the mark went first", async () => {
+  const room = new FakeRoom();
+  room.metadata = '{"voice.busy":"1795200000"}';
+  const call = callIn(room);
+  await call.start();
+
+  room.metadata = "{}";
+  await later(400);
+  room.emit(RoomEvent.Disconnected, DisconnectReason.ROOM_DELETED);
+
+  expect(call.view.ending?.problem?.title).toContain("busy");
+});
+
+test("an agent that comes only to say that all lines are busy does not count as an answer; a free one does", async () => {
+  const [goodbye, free] = [new FakeRoom(), new FakeRoom()];
+  for (const room of [goodbye, free]) {
+    room.metadata = '{"voice.busy":"1795200000"}';
+    const call = callIn(room);
+    await call.start();
+    room.remoteParticipants.set("agent-1", participant("agent-1", voice(0.5)));
+    await later(400);
+    if (room === free) room.metadata = "{}";
+    await later(400);
+    room.emit(RoomEvent.Disconnected, DisconnectReason.ROOM_DELETED);
+
+    expect(call.view.ending?.words).toContain(room === free ? "agent ended" : "stayed busy");
+  }
+});
+
+test("a page that is left by LiveKit's own doing is not said to be the customer's", async () => {
+  const room = new FakeRoom();
+  const call = callIn(room);
+  await call.start();
+
+  room.emit(RoomEvent.Disconnected, DisconnectReason.CLIENT_INITIATED);
+
+  expect(call.view.ending?.words).toContain("page was left");
 });
 
 test("a subscribed track without sound is not audible", async () => {

@@ -20,10 +20,10 @@ import { Topic } from "../events";
 import { newIds, type Fact } from "../memory/facts";
 import { micFailure, micProblem } from "../mic/failure";
 import { meterOf, type Meter } from "../mic/level";
-import { connectProblem, endingOf, type Ending } from "./ending";
+import { HUNG_UP, connectProblem, endingOf, type Ending } from "./ending";
 import { listen, newEar, unanswered, type Ear } from "./hints";
 import { agentIn, isRival, voiceOf } from "./observe";
-import { deriveState, markOf, type Observed, type Seen } from "./state";
+import { deriveState, isBusy, type Observed, type Seen } from "./state";
 import { askToForget, readFacts, readSegment } from "./streams";
 import { withSegment, type Role } from "./transcript";
 import { changed, firstView, type CallView } from "./view";
@@ -56,6 +56,8 @@ export class Call {
   private openedMs: number | null = null;
   private connection: Observed["connection"] = "opening";
   private hadAgent = false;
+  /** The customer waits, or waited to the end, for a free line. */
+  private inLine = false;
   private heardFrom: string | null = null;
   private measuring = false;
   private byUs = false;
@@ -96,7 +98,7 @@ export class Call {
     let serverUrl = "";
     try {
       const ticket = await this.parts.ticket();
-      if (this.byUs) return this.finish(endingOf(undefined, true));
+      if (this.byUs) return this.finish(HUNG_UP);
       serverUrl = ticket.serverUrl;
       await room.connect(ticket.serverUrl, ticket.token, CONNECT);
       this.openedMs = this.now();
@@ -105,7 +107,7 @@ export class Call {
       if (mic) await room.localParticipant.publishTrack(mic, { source: Track.Source.Microphone });
     } catch (error) {
       const problem = error instanceof ApiError ? error.problem : connectProblem(error, serverUrl);
-      this.finish(this.byUs ? endingOf(undefined, true) : { words: "The call could not be connected.", problem });
+      this.finish(this.byUs ? HUNG_UP : { words: "The call could not be connected.", problem });
       await room.disconnect();
     }
   }
@@ -113,7 +115,7 @@ export class Call {
   async end(): Promise<void> {
     this.byUs = true;
     await this.parts.room.disconnect();
-    this.finish(endingOf(undefined, true));
+    this.finish(HUNG_UP);
   }
 
   async setMuted(muted: boolean): Promise<void> {
@@ -181,7 +183,8 @@ export class Call {
     );
     room.on(RoomEvent.Disconnected, (reason?: DisconnectReason) => {
       // While opening, the rejected connect says more than the reason does.
-      if (this.connection !== "opening") this.finish(endingOf(reason, this.byUs));
+      if (this.connection === "opening") return;
+      this.finish(this.byUs ? HUNG_UP : endingOf(reason, { busy: this.inLine, hadAgent: this.hadAgent }));
     });
   }
 
@@ -203,7 +206,8 @@ export class Call {
       connection: this.connection,
       agent,
       hadAgent: this.hadAgent,
-      mark: markOf(this.parts.room.metadata),
+      busy: isBusy(this.parts.room.metadata),
+      sounds: voiceOf(this.parts.room, agent) !== null,
       heard: agent !== null && agent.identity === this.heardFrom,
       waitedS: Math.floor((this.now() - this.missingSinceMs) / 1000),
     };
@@ -222,9 +226,13 @@ export class Call {
     // While reconnecting the list is empty although nobody left.
     if (agent || this.connection === "reopening") this.missingSinceMs = this.now();
     const voice = this.attach(agent);
-    const state = deriveState(this.observed(agent));
+    const seen = this.observed(agent);
+    const state = deriveState(seen);
     const reachedMs = { ...this.view.reachedMs };
-    reachedMs[state.step] ??= Math.round(this.now() - this.startedMs);
+    if (state.step !== "busy") reachedMs[state.step] ??= Math.round(this.now() - this.startedMs);
+    // An agent that comes while the mark stays only says goodbye.
+    if (seen.busy) this.inLine = true;
+    else if (agent) this.inLine = false;
     this.patch({ state, voice, reachedMs, connection: this.connection, wasOpen: this.openedMs !== null });
   }
 

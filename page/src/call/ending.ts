@@ -8,6 +8,14 @@ export interface Ending {
   problem: Problem | null;
 }
 
+/** What the customer had met when the call ended. */
+export interface Met {
+  busy: boolean;
+  hadAgent: boolean;
+}
+
+export const HUNG_UP: Ending = { words: "You ended the call.", problem: null };
+
 /** No way for audio between this browser and the media server: UDP is closed or forwarded away. */
 export function iceProblem(detail?: string): Problem {
   return {
@@ -38,14 +46,18 @@ export function connectProblem(error: unknown, serverUrl: string): Problem {
   };
 }
 
-/** How a call that was connected came to its end. */
-export function endingOf(reason: DisconnectReason | undefined, byUs: boolean): Ending {
-  if (byUs || reason === DisconnectReason.CLIENT_INITIATED) return { words: "You ended the call.", problem: null };
+/** How a call that was connected came to its end, which the customer did not ask for. */
+export function endingOf(reason: DisconnectReason | undefined, { busy, hadAgent }: Met): Ending {
   switch (reason) {
+    case DisconnectReason.CLIENT_INITIATED: // LiveKit's client, when the page is left or put to sleep
+      return { words: "The call ended when this page was left.", problem: null };
     case DisconnectReason.ROOM_DELETED:
     case DisconnectReason.ROOM_CLOSED:
+      if (busy) return broken("All lines stayed busy, so the call was ended.", "Please call again in a moment.");
+      if (!hadAgent) return broken("The call was ended before an agent came.", "Please call again.");
       return { words: "The agent ended the call.", problem: null };
     case DisconnectReason.PARTICIPANT_REMOVED:
+      if (busy) return broken("All lines stayed busy, so the call was ended.", "Please call again in a moment.");
       return { words: "You were disconnected by the desk.", problem: null };
     case DisconnectReason.DUPLICATE_IDENTITY:
       return { words: "This call was opened again in another window.", problem: null };

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { AgentAttribute } from "../events";
-import { agentAmong, deriveState, markOf, type Observed, type Seen } from "./state";
+import { agentAmong, deriveState, isBusy, type Observed, type Seen } from "./state";
 
 const agent = (attributes: Record<string, string> = {}, rest: Partial<Seen> = {}): Seen => ({
   identity: "agent-1",
@@ -14,20 +14,21 @@ const seen = (rest: Partial<Observed> = {}): Observed => ({
   connection: "open",
   agent: null,
   hadAgent: false,
-  mark: { state: null, reason: "" },
+  busy: false,
+  sounds: false,
   heard: false,
   waitedS: 0,
   ...rest,
 });
 
 test("each step is only claimed when it was observed", () => {
-  const accepted = markOf('{"voice.state":"accepted"}');
+  const speaking = agent({ [AgentAttribute.STATE]: "speaking" });
 
   expect(deriveState(seen()).step).toBe("requested");
-  expect(deriveState(seen({ mark: accepted })).step).toBe("accepted");
-  expect(deriveState(seen({ mark: accepted, agent: agent() })).step).toBe("joined");
-  expect(deriveState(seen({ agent: agent({ [AgentAttribute.STATE]: "speaking" }) })).step).toBe("joined");
-  expect(deriveState(seen({ agent: agent(), heard: true })).step).toBe("audible");
+  expect(deriveState(seen({ busy: true })).step).toBe("busy");
+  expect(deriveState(seen({ agent: speaking })).step).toBe("accepted");
+  expect(deriveState(seen({ agent: speaking, sounds: true })).step).toBe("joined");
+  expect(deriveState(seen({ agent: speaking, sounds: true, heard: true })).step).toBe("audible");
 });
 
 test.each(["listening", "thinking", "speaking"])("the agent's own state %s is shown", (state) => {
@@ -51,18 +52,33 @@ test("an agent that was lost is not one that never came", () => {
   expect(late.notice?.retry).toBe(true);
 });
 
-test("busy and failed are told with their reasons, from the room or from the agent", () => {
-  const busy = deriveState(seen({ mark: markOf('{"voice.state":"busy","voice.reason":"two ahead of you"}') }));
-  const failed = deriveState(seen({ agent: agent({ [AgentAttribute.FAILED]: "no language model" }) }));
+test("who waits for a free line is told so, and a new call, which would be last in line, is offered late", () => {
+  const { words, retry } = deriveState(seen({ busy: true, waitedS: 12 })).notice!;
 
-  expect(busy.notice?.words).toContain("two ahead of you");
-  expect(busy.notice?.retry).toBe(false);
-  expect(failed.notice).toEqual({ words: "The agent had to give up: no language model", retry: true });
+  expect(words).toBe("All lines are busy. You are in line; please stay on.");
+  expect(retry).toBe(false);
+  expect(deriveState(seen({ busy: true, waitedS: 40 })).notice?.retry).toBe(true);
+  expect(deriveState(seen({ busy: true, hadAgent: true })).notice?.words).toContain("lost");
 });
 
-test("metadata of somebody else's front end says nothing", () => {
-  for (const metadata of [undefined, "", "not json", "null", '{"voice.state":"other"}', "[1]"]) {
-    expect(markOf(metadata).state).toBeNull();
+test("an agent that is here outranks a mark that says busy", () => {
+  const { step, notice } = deriveState(seen({ busy: true, agent: agent(), sounds: true }));
+
+  expect([step, notice]).toEqual(["joined", null]);
+});
+
+test("an agent without its memory says so, and not any longer than that", () => {
+  const away = deriveState(seen({ agent: agent({ [AgentAttribute.MEMORY]: "away" }) }));
+  const back = deriveState(seen({ agent: agent({ [AgentAttribute.MEMORY]: "" }) }));
+
+  expect(away.notice?.words).toContain("memory");
+  expect(back.notice).toBeNull();
+});
+
+test("busy is read from the room's metadata, and somebody else's metadata says nothing", () => {
+  expect(isBusy('{"voice.desk":"shop","voice.busy":"1795200000"}')).toBe(true);
+  for (const metadata of [undefined, "", "not json", "null", '{"voice.desk":"shop"}', '{"voice.busy":""}', "[1]"]) {
+    expect(isBusy(metadata)).toBe(false);
   }
 });
 

@@ -2,8 +2,9 @@
  * Where the call stands, derived from what is observed now and never from the order of events: an agent that was there
  * before us and one that joins after us lead to the same state.
  *
- * Steps: requested (the call was asked for) → accepted (a worker took it: the room says so, or its agent is here)
- * → joined (the agent participant is in the room) → audible (its sound was played here with energy in it).
+ * Steps: requested (the call was asked for) → accepted (a worker took it: its agent is in the room) → joined (the agent
+ * and its sound track are there) → audible (that sound was played here with energy in it). Busy stands beside them: the
+ * room says that nobody is free to take the call, and keeps the customer in line.
  */
 import { AgentAttribute, RoomMark } from "../events";
 
@@ -13,6 +14,9 @@ export type Step = (typeof STEPS)[number];
 /** Seconds without an agent after which we say so. */
 export const AGENT_WAIT_S = 10;
 
+/** Seconds in line after which a new call is offered: the server has given up or answered by then (after 30 s). */
+export const LINE_WAIT_S = 40;
+
 /** A participant, as far as the state depends on it. */
 export interface Seen {
   identity: string;
@@ -21,17 +25,15 @@ export interface Seen {
   attributes: Readonly<Record<string, string>>;
 }
 
-export interface Mark {
-  state: "accepted" | "busy" | "failed" | null;
-  reason: string;
-}
-
 export interface Observed {
   connection: "opening" | "open" | "reopening" | "ended";
   agent: Seen | null;
   /** An agent was in this call before. */
   hadAgent: boolean;
-  mark: Mark;
+  /** The room says that no line is free. */
+  busy: boolean;
+  /** The present agent has a sound track here. */
+  sounds: boolean;
   /** The present agent's sound was heard. */
   heard: boolean;
   /** Seconds since an agent has been missing. */
@@ -41,7 +43,7 @@ export interface Observed {
 export type Activity = "waiting" | "preparing" | "listening" | "thinking" | "speaking" | "reconnecting" | "ended";
 
 export interface CallState {
-  step: Step;
+  step: Step | "busy";
   activity: Activity;
   /** The state in a few words. */
   words: string;
@@ -59,30 +61,20 @@ export function agentAmong(participants: Iterable<Seen>): Seen | null {
   return found;
 }
 
-/** What the room's metadata says about the call; anything unreadable says nothing. */
-export function markOf(metadata: string | undefined): Mark {
-  const nothing: Mark = { state: null, reason: "" };
-  if (!metadata) return nothing;
+/** Whether the room's metadata says that the customer waits for a free line; anything unreadable says nothing. */
+export function isBusy(metadata: string | undefined): boolean {
+  if (!metadata) return false;
   try {
     const data = JSON.parse(metadata) as Record<string, unknown> | null;
-    const state = data?.[RoomMark.STATE];
-    const reason = data?.[RoomMark.REASON];
-    if (state !== "accepted" && state !== "busy" && state !== "failed") return nothing;
-    return { state, reason: typeof reason === "string" ? reason : "" };
+    return Boolean(data?.[RoomMark.BUSY]);
   } catch {
-    return nothing; // metadata may belong to somebody else's front end
+    return false; // metadata may belong to somebody else's front end
   }
 }
 
 export function deriveState(seen: Observed): CallState {
-  const { agent, mark } = seen;
-  const step: Step = agent
-    ? seen.heard
-      ? "audible"
-      : "joined"
-    : mark.state === "accepted" && !seen.hadAgent
-      ? "accepted"
-      : "requested";
+  const { agent } = seen;
+  const step = stepOf(seen);
   const state = (activity: Activity, words: string, notice: CallState["notice"] = null): CallState => ({
     step,
     activity,
@@ -92,22 +84,24 @@ export function deriveState(seen: Observed): CallState {
 
   if (seen.connection === "ended") return state("ended", "Call ended");
   if (seen.connection === "reopening") return state("reconnecting", "Reconnecting…");
+  return agent ? present(agent, seen.heard, state) : missing(seen, state);
+}
 
-  const failed = agent?.attributes[AgentAttribute.FAILED] ?? (mark.state === "failed" ? mark.reason || "unknown" : null);
-  if (failed) return state("waiting", "No agent", { words: `The agent had to give up: ${failed}`, retry: true });
-  const busy = agent?.attributes[AgentAttribute.BUSY] ?? (mark.state === "busy" ? mark.reason : null);
-  if (busy !== null) {
-    const words = busy ? `All agents are busy: ${busy}` : "All agents are busy. You are in line; stay on, or try later.";
-    return state("waiting", "Waiting in line…", { words, retry: seen.waitedS >= AGENT_WAIT_S });
-  }
-  if (!agent) return missing(seen, state);
-  return present(agent, seen.heard, state);
+function stepOf({ agent, busy, sounds, heard }: Observed): CallState["step"] {
+  if (!agent) return busy ? "busy" : "requested"; // a mark that outlives the wait says nothing: the agent is here
+  if (heard) return "audible";
+  return sounds ? "joined" : "accepted";
 }
 
 type Make = (activity: Activity, words: string, notice?: CallState["notice"]) => CallState;
 
 function missing(seen: Observed, state: Make): CallState {
   const late = seen.waitedS >= AGENT_WAIT_S;
+  if (seen.busy) {
+    const lost = seen.hadAgent ? "The agent was lost. " : "";
+    const words = `${lost}All lines are busy. You are in line; please stay on.`;
+    return state("waiting", "Waiting in line…", { words, retry: seen.waitedS >= LINE_WAIT_S });
+  }
   if (seen.hadAgent) {
     const words = late
       ? `The agent was lost and no other has come for ${Math.floor(seen.waitedS)} s.`
@@ -123,14 +117,19 @@ function missing(seen: Observed, state: Make): CallState {
 }
 
 function present(agent: Seen, heard: boolean, state: Make): CallState {
+  const away = agent.attributes[AgentAttribute.MEMORY] === "away";
+  const notice = away
+    ? { words: "The agent cannot reach its memory right now. The call goes on without it.", retry: false }
+    : null;
   switch (agent.attributes[AgentAttribute.STATE]) {
     case "listening":
-      return state("listening", "Listening");
+      return state("listening", "Listening", notice);
     case "thinking":
-      return state("thinking", "Thinking…");
+      return state("thinking", "Thinking…", notice);
     case "speaking":
-      return state("speaking", "Speaking");
+      return state("speaking", "Speaking", notice);
     default:
-      return heard ? state("listening", "Connected") : state("preparing", "The agent is getting ready…");
+      if (heard) return state("listening", "Connected", notice);
+      return state("preparing", "The agent is getting ready…", notice);
   }
 }

@@ -12,6 +12,9 @@ import { ProblemCard } from "./ProblemCard";
 import { Transcript } from "./Transcript";
 import { VoiceBars } from "./VoiceBars";
 
+const [ASKED, ...FURTHER] = STEPS;
+const WITH_BUSY = [ASKED, "busy", ...FURTHER] as const;
+
 interface Props {
   call: Call;
   view: CallView;
@@ -58,12 +61,13 @@ export function CallPanel(props: Props) {
   );
 }
 
-function Steps({ reached, reachedMs }: { reached: Step; reachedMs: CallView["reachedMs"] }) {
-  const at = STEPS.indexOf(reached);
+function Steps({ reached, reachedMs }: { reached: Step | "busy"; reachedMs: CallView["reachedMs"] }) {
+  const steps = reached === "busy" ? WITH_BUSY : STEPS;
+  const at = steps.findIndex((step) => step === reached);
   return (
     <ol className="steps" aria-label="Progress of the call">
-      {STEPS.map((step, index) => {
-        const ms = reachedMs[step];
+      {steps.map((step, index) => {
+        const ms = step === "busy" ? undefined : reachedMs[step];
         return (
           <li key={step} data-done={index <= at} aria-current={index === at ? "step" : undefined}>
             {step}
@@ -105,7 +109,7 @@ function During({ call, view, devices, deviceId, onDevice, onAgain }: Props) {
           </div>
         )}
       </div>
-      <Composer call={call} ready={view.state.step === "joined" || view.state.step === "audible"} />
+      <Composer call={call} ready={canHear(view.state)} />
       <div className="controls">
         {call.mic && (
           <>
@@ -129,6 +133,12 @@ function During({ call, view, devices, deviceId, onDevice, onAgain }: Props) {
       </div>
     </>
   );
+}
+
+/** Whether typed text reaches somebody: an agent in service, even one that has no sound. */
+function canHear({ step, activity }: CallView["state"]): boolean {
+  if (step === "requested" || step === "busy") return false;
+  return step !== "accepted" || activity === "listening" || activity === "thinking" || activity === "speaking";
 }
 
 function Composer({ call, ready }: { call: Call; ready: boolean }) {
@@ -181,7 +191,7 @@ function After({ view, desk, onAgain, onBack }: Props) {
       {ending?.problem ? (
         <ProblemCard problem={ending.problem} testId="error" />
       ) : (
-        <p className="ended" role="status">
+        <p className="ended" role="status" data-testid="ending">
           {ending?.words} <span className="help">It lasted {lasted}.</span>
         </p>
       )}

@@ -37,7 +37,7 @@ export function Setup({ about, desks, settings, mic, signedIn, starting, problem
       <Microphone mic={mic} settings={settings} onSettings={onSettings} onType={() => !blocked && onStart(false)} />
       {problem && <ProblemCard problem={problem} testId="error" />}
       <button className="primary big" type="submit" data-testid="start" disabled={blocked}>
-        {starting ? "Opening the microphone…" : "Start call"}
+        {starting ? "Opening the microphone…" : problem ? "Try again" : "Start call"}
       </button>
     </form>
   );

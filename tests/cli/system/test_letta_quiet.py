@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.waiting import wait_for
 from voicectl.cli.system import letta_server
+from voicectl.memory import own_calls
 from voicectl.memory.calls import finish, open_call
 from voicectl.memory.store.engine import Store
 
@@ -58,4 +59,12 @@ def test_between_two_calls_in_a_row_no_step_begins(store: Store, monkeypatch: py
 
 
 def test_with_nobody_on_a_call_a_later_step_begins_at_once(store: Store) -> None:
+    wait_for(Waiting(store, settle_s=0.0).over)
+
+
+def test_a_call_of_a_program_in_which_nobody_has_spoken_for_an_hour_is_not_waited_for(store: Store) -> None:
+    open_call(store, customer="user:1", room=f"{own_calls.OWN_ROOMS}1", desk="", fence=1)
+    with store.write() as connection:
+        connection.exec_driver_sql("update calls set started_ms = 1")
+
     wait_for(Waiting(store, settle_s=0.0).over)

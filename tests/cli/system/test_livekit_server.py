@@ -182,3 +182,17 @@ def test_the_configuration_is_loopback_only_and_for_its_owner_only(bare: Home) -
     assert "tcp_port: 0" in text
     assert f'includes: ["{"lo0" if sys.platform == "darwin" else "lo"}"]' in text
     assert r'{"APIx": "quote\" # and: colon ' in text
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:9001"),
+        ("0.0.0.0", "http://127.0.0.1:9001"),
+        ("192.0.2.7", "http://192.0.2.7:9001"),
+    ],
+)
+def test_the_server_reports_to_our_page_signed_with_our_key(host: str, url: str) -> None:
+    text = livekit_server.config_text(settings(http_host=host, http_port=9001), "lo")
+
+    assert f'webhook:\n  api_key: "APIx"\n  urls: ["{url}/api/livekit/webhook"]' in text

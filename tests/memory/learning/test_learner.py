@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from tests.memory.learning.conftest import CUSTOMER, Called, level, speak, texts
 from tests.support.fact_model import FactModel, facts
 from tests.support.letta_agent_stub import LettaAgentStub
 from tests.support.waiting import wait_for
+from voicectl.memory import admin, own_calls, recall
 from voicectl.memory.backends import LlmEndpoint
 from voicectl.memory.backends.letta import LettaBackend
-from voicectl.memory.calls import finish, now_ms, open_call
+from voicectl.memory.calls import Call, finish, now_ms, open_call, rooms_of_open_calls
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.learning import due, runner, sentences
 from voicectl.memory.learning import figures as steps
@@ -29,7 +30,7 @@ from voicectl.memory.learning.states import StepState
 from voicectl.memory.learning.strategy import Chosen, Strategy, choose
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import LeaseState, open_leases
-from voicectl.memory.store.schema import memory_steps
+from voicectl.memory.store.schema import calls, memory_steps, sync_status
 
 pytestmark = pytest.mark.unit
 EXTRACT = Chosen(Strategy.EXTRACT, "a test")
@@ -281,6 +282,94 @@ def test_without_a_model_nothing_is_learnt_and_the_words_wait(
         assert step(store) == ("", 0)
 
     assert steps.figures(store).waiting == 1
+
+
+def ended(store: Store, *old: Call, ago_ms: int = due.RECENT_MS + 60_000) -> None:
+    """Let calls have ended so long ago."""
+    with store.write() as connection:
+        mine = update(calls).where(calls.c.id.in_([c.id for c in old]))
+        connection.execute(mine.values(started_ms=now_ms() - ago_ms - 1, ended_ms=now_ms() - ago_ms))
+
+
+def test_calls_from_long_before_steps_were_on_are_learnt_from_only_when_somebody_asks(
+    store: Store, settings: MemorySettings, called: Called, model: FactModel
+) -> None:
+    old = called("I live in Leeds")
+    ended(store, old, *(called(f"I live in {city}", customer="user:7") for city in ("York", "Hull")))
+    called("I like tea", customer="user:9")
+    assert steps.figures(store).waiting == 4  # nobody has switched them on yet
+    model.answer = facts("city: Leeds")
+
+    with learning(store, settings, model.endpoint()):
+        wait_for(lambda: "" if steps.figures(store).done == 1 else "the call of today is not learnt from")
+        assert (steps.figures(store).waiting, steps.figures(store).passed_over) == (0, 3)
+        assert len(recall.read(store, "user:7").tail) == 2  # their words are told all the same
+        assert steps.retry(store) == []
+        assert steps.retry(store, CUSTOMER) == [old.id]
+        wait_for(lambda: learnt(store))
+
+    assert len(model.requests) == 2
+    assert steps.figures(store).passed_over == 2
+    assert admin.show(store, "user:7").passed_over == 2
+
+
+def test_a_step_that_waited_for_a_model_that_was_away_for_days_is_taken(
+    store: Store, settings: MemorySettings, called: Called, model: FactModel
+) -> None:
+    model.answer = facts("city: Leeds")
+    with learning(store, settings, model.endpoint()):
+        wait_for(lambda: "" if is_on(store) else "not on")
+
+    ended(store, called("I live in Leeds"), ago_ms=30 * due.RECENT_MS)
+    with learning(store, settings, model.endpoint()):
+        wait_for(lambda: learnt(store))
+
+    assert steps.figures(store).passed_over == 0
+
+
+def test_calls_of_days_on_which_steps_were_off_are_passed_over_and_what_was_begun_before_is_not(
+    store: Store, settings: MemorySettings, called: Called, model: FactModel
+) -> None:
+    begun = called("I live in Leeds")
+    model.held.set()
+    with learning(store, settings, model.endpoint()):
+        wait_for(lambda: "" if model.requests else "not asked")
+    model.held.clear()
+    ended(store, begun, called("I live in York", customer="user:7"))
+
+    with learning(store, settings, None, choose("off", "letta", None)):
+        wait_for(lambda: "still on" if is_on(store) else "")
+    model.answer = facts("city: Leeds")
+    with learning(store, settings, model.endpoint()):
+        wait_for(lambda: learnt(store))
+
+    assert (steps.figures(store).passed_over, steps.figures(store).waiting) == (1, 0)
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_call_whose_program_died_keeps_the_local_model_waiting_no_longer_and_is_learnt_from(
+    store: Store, settings: MemorySettings, model: FactModel, off: bool
+) -> None:
+    call = open_call(store, customer=CUSTOMER, room=f"{own_calls.OWN_ROOMS}1", desk="", fence=1)
+    speak(store, call, "I live in Leeds")
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    own_calls.note(store, call, settings.home / "journal")
+    with store.write() as connection:
+        row = connection.execute(select(calls.c.progress).where(calls.c.id == call.id)).scalar_one()
+        changed = row.replace(f'"pid": {os.getpid()},', f'"pid": {dead.pid},')
+        connection.execute(update(calls).where(calls.c.id == call.id).values(progress=changed))
+    model.answer = NEW
+
+    with learning(store, settings, None if off else model.endpoint(local=True)):
+        wait_for(lambda: "" if rooms_of_open_calls(store) == [] else "it is open")
+        if not off:
+            wait_for(lambda: learnt(store))
+
+
+def is_on(store: Store) -> bool:
+    with store.read() as connection:
+        return connection.execute(select(sync_status.c.name).where(sync_status.c.name == due.ON)).first() is not None
 
 
 @pytest.mark.process

@@ -9,8 +9,9 @@ from typing import cast
 import pytest
 from sqlalchemy import select
 
+from tests.support.waiting import wait_until
 from voicectl.memory import Memory
-from voicectl.memory.calls import CallState, now_ms, open_call
+from voicectl.memory.calls import CallState, now_ms, open_call, open_call_of_room
 from voicectl.memory.config import load
 from voicectl.memory.recorder import Journal, Role, Turn
 from voicectl.memory.store.engine import Store, open_store
@@ -70,7 +71,8 @@ async def test_a_call_that_a_program_holds_by_itself_is_not_ended_for_its_empty_
     reconciler = Reconciler("test", settings, store, leases, cast(RoomAdmin, EmptyRooms()))
     open_call(store, customer="user:1", room="left", desk="assistant", fence=1)
     with Memory(settings.home / "memory.db") as memory, memory.call("user:ada") as call:
-        await reconciler._look_for_waiting()
+        await reconciler.look()
+        await wait_until(lambda: "" if open_call_of_room(store, "left") is None else "it is open")
         call.said("user", "I am allergic to nuts.")
 
     leases.close()

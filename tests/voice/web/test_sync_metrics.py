@@ -11,7 +11,7 @@ from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import open_leases
 from voicectl.memory.sync.figures import say
 from voicectl.memory.sync.states import Outage
-from voicectl.voice.web.app import figures
+from voicectl.voice.web.metrics import figures
 
 pytestmark = pytest.mark.unit
 
@@ -23,7 +23,7 @@ def test_lag_backlog_dead_letters_and_outage_are_figures(store: Store, settings:
         write_turn(connection, call, Turn("item-1", Role.USER, "hello", now_ms() - 90_000))
     say(store, Outage.DOWN, "connection refused")
 
-    text = figures(leases, store)
+    text = figures(leases, store, mirrored=True)
 
     values = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("voice_sync"))
     assert 90 <= float(values.pop("voice_sync_lag_seconds")) < 120
@@ -33,5 +33,5 @@ def test_lag_backlog_dead_letters_and_outage_are_figures(store: Store, settings:
         "voice_sync_failing": 0,
         "voice_sync_up": 0,
     }
-    assert "voice_sync" not in figures(leases, None)
+    assert "voice_sync" not in figures(leases, store, mirrored=False)
     leases.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ app = typer.Typer(help="The desks a customer can call.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="The desk's name; see `voicectl desks list`.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 STALE_MS = 60_000  # the syncer reads an agent every 10 s
+MOST_BYTES = 65_536  # of a policy's file: more than any that fits, so that an endless pipe ends
 COLUMNS = ("name", "title", "agent", "policy", "state")
 
 
@@ -108,7 +110,7 @@ def policy(
     text: Annotated[
         str | None, typer.Option("--set", metavar="TEXT", help='What to say of it; "" takes it back.')
     ] = None,
-    file: Annotated[Path | None, typer.Option("--file", help="A file with what to say of it.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A file with it; - for standard input.")] = None,
     as_json: Json = False,
 ) -> None:
     """Show or set the rules of every call of a desk. Example: voicectl desks policy assistant --set TEXT.
@@ -118,7 +120,7 @@ def policy(
     """
     from dataclasses import asdict
 
-    from voicectl.cli.errors import NotFound, Usage
+    from voicectl.cli.errors import Usage
     from voicectl.memory import policies
     from voicectl.voice.desk_list import all_desks, desk_info
 
@@ -127,12 +129,7 @@ def policy(
     store = _store()
     desk = desk_info(name, all_desks(store)).name
     if file is not None:
-        if not file.is_file():
-            raise NotFound(f"there is no file {file}.")
-        try:
-            text = file.read_text()
-        except UnicodeDecodeError as e:
-            raise Usage(f"{file} is not a text in UTF-8.") from e
+        text = _text_of(file)
     if text is not None:
         policies.write(store, desk, text, policies.Source.OPERATOR)
     now, row = policies.present(store, desk), policies.block(store, desk)
@@ -144,6 +141,33 @@ def policy(
     out.text(now.text if now and now.text else f"nothing is said of {desk}")
     if row is not None and row.refused:
         out.say(f"an edit in Letta was not taken: {row.refused}")
+
+
+def _text_of(file: Path) -> str:
+    """The text of a file, a pipe, or `-` for standard input; what is far too long is not read to its end."""
+    from voicectl.cli.errors import NotFound, Refused, Usage
+    from voicectl.memory.lines import BLOCK_LIMIT
+
+    try:
+        if str(file) == "-":
+            if sys.stdin is None:  # `<&-`
+                raise Usage("standard input is closed.", "Give a file with the text.")
+            found = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with file.open("rb") as handle:
+                found = handle.read(MOST_BYTES + 1)
+    except FileNotFoundError as e:
+        raise NotFound(f"there is no file {file}.") from e
+    except OSError as e:
+        raise Usage(
+            f"{file} cannot be read: {e.strerror}.", "Give a file with the text, or - for standard input."
+        ) from e
+    if len(found) > MOST_BYTES:
+        raise Refused(f"{file} has more than {MOST_BYTES} bytes, {BLOCK_LIMIT} characters fit.", "Say it shorter.")
+    try:
+        return found.decode()
+    except UnicodeDecodeError as e:
+        raise Usage(f"{file} is not a text in UTF-8.") from e
 
 
 def _store() -> Any:

@@ -53,6 +53,11 @@ def show(customer: Customer, as_json: Json = False) -> None:
         for line in seen.lines
     ]
     out.table(rows, ("id", "block", "line", "source", "because"))
+    if seen.passed_over:
+        old = f"{seen.passed_over} call{'' if seen.passed_over == 1 else 's'}"
+        out.text(
+            f"{old} ended before memory steps were on, not learnt from; to do it: voicectl sync retry {seen.customer}"
+        )
     for words in link.how if link else ["Letta: not in use (MEMORY_BACKEND=embedded, or no server yet)."]:
         out.text(words)
 

@@ -29,6 +29,8 @@ def status(as_json: Json = False) -> None:
     store = open_store(settings)
     steps = steps_of.figures(store)
     learnt = f"memory steps: {steps.done} done, {steps.waiting} wait, {steps.dead} failed{_because(steps.why)}"
+    if steps.passed_over:
+        learnt += f"\n{steps.passed_over} calls ended before memory steps were on, not learnt from: sync retry CUSTOMER"
     if settings.backend == "embedded":
         words = f"memory is in the store alone (MEMORY_BACKEND=embedded); nothing is mirrored\n{learnt}"
         out.document({"backend": "embedded", "steps": asdict(steps)}) if as_json else out.text(words)
@@ -69,7 +71,10 @@ def list_(of: Of = None, as_json: Json = False) -> None:
 
 @app.command()
 def retry(of: Of = None, every: Annotated[bool, typer.Option("--all", help="All there are.")] = False) -> None:
-    """Give a dead call, or its memory step, another go. Example: voicectl sync retry --all."""
+    """Give a dead call, or its memory step, another go. Example: voicectl sync retry --all.
+
+    Of a customer or a call that is named, what ended before memory steps were on is learnt from as well.
+    """
     from voicectl.cli.errors import Usage
     from voicectl.memory.config import MemorySettings, load
     from voicectl.memory.learning import figures as steps_of
@@ -84,7 +89,7 @@ def retry(of: Of = None, every: Annotated[bool, typer.Option("--all", help="All 
     for call in sorted({x.call for x in found}):
         out.text(f"{call} goes out again")
     for call in steps_of.retry(store, name):
-        out.text(f"{call} is learnt from again")
+        out.text(f"{call} is to be learnt from")
     out.say(f"{len(found)} dead letters less; see how it goes: voicectl sync status")
 
 

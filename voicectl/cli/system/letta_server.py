@@ -24,9 +24,9 @@ from voicectl.cli.system.home import Home
 from voicectl.cli.system.letta_install import Files, LettaOff, Say
 from voicectl.cli.system.letta_processes import Access, LettaServer
 from voicectl.cli.system.strays import belonging, end
-from voicectl.memory.calls import rooms_of_open_calls
 from voicectl.memory.config import read_state
 from voicectl.memory.errors import StoreUnavailable
+from voicectl.memory.own_calls import somebody_is_on
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.voice.config import VoiceSettings
 
@@ -128,7 +128,7 @@ def _wait_for_quiet(store: Store, stopping: threading.Event, say: Say, *, settle
     quiet_from, told = time.monotonic(), False
     while not stopping.is_set() and (now := time.monotonic()) < deadline:
         try:
-            busy = bool(rooms_of_open_calls(store))
+            busy = somebody_is_on(store)
         except StoreUnavailable:
             return  # then no call can be seen either, and nothing here needs the store
         if busy:

@@ -21,9 +21,11 @@ from voicectl.cli.errors import Failed, Refused
 from voicectl.cli.system import go_toolchain
 from voicectl.cli.system.environment import no_proxy
 from voicectl.cli.system.home import Home
+from voicectl.cli.system.processes import page_url
 from voicectl.cli.system.strays import MARK, belonging, end
 from voicectl.memory.errors import SettingError
 from voicectl.voice.config import VoiceSettings
+from voicectl.voice.events import WEBHOOK_PATH
 
 VERSION = "1.13.5"
 PACKAGE = f"github.com/livekit/livekit-server/cmd/server@v{VERSION}"
@@ -238,6 +240,11 @@ room: {{auto_create: true, empty_timeout: 60, departure_timeout: 20}}
 # The default 0.7 drops jobs without a word when the worker is busy; the worker decides itself.
 agents: {{target_load: 1.1}}
 keys: {{{q(key)}: {q(secret)}}}
+# Wakes who looks after rooms; while the page is down nobody misses it.
+webhook:
+  api_key: {q(key)}
+  urls: [{q(page_url(settings) + WEBHOOK_PATH)}]
+  filter_params: {{include_events: [room_started, participant_joined, participant_left, room_finished]}}
 """
 
 

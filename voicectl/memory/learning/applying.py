@@ -23,7 +23,7 @@ from voicectl.memory.learning.due import Intent, of_attempt
 from voicectl.memory.learning.grounding import Ungrounded, corrects, significant
 from voicectl.memory.learning.proposal import Proposal, Refusal
 from voicectl.memory.learning.quoted import Heard
-from voicectl.memory.learning.states import Point, Signal, StepState
+from voicectl.memory.learning.states import Learnt, Point, Signal, StepState
 from voicectl.memory.learning.verdicts import About, Verdict, about_call, judge
 from voicectl.memory.lines import Block, Entry, Op, Origin, Source, subject_of, tidy, weight
 from voicectl.memory.store.engine import Store
@@ -79,7 +79,7 @@ def apply(store: Store, intent: Intent, proposal: Proposal, signal: Signal) -> T
         kept = json.dumps([{"line": r.line[:300], "why": r.why} for r in taken.refused], ensure_ascii=False)
         values |= {"refused": len(taken.refused), "refusals": kept}
         connection.execute(update(memory_steps).where(of_attempt(intent)).values(values))
-        connection.execute(update(calls).where(calls.c.id == intent.call_id).values(learnt=1))
+        connection.execute(update(calls).where(calls.c.id == intent.call_id).values(learnt=Learnt.YES))
         signal(Point.APPLYING)
     return taken
 
@@ -93,7 +93,7 @@ def _is_ours(connection: Connection, intent: Intent) -> bool:
         .where(of_attempt(intent))
         .with_for_update()
     ).first()
-    return found is not None and found.learnt == 0
+    return found is not None and found.learnt == Learnt.NO
 
 
 class _Writer:
@@ -241,7 +241,7 @@ class _Writer:
         later = select(calls.c.id).where(
             calls.c.customer == self._intent.customer,
             calls.c.started_ms > self._intent.started_ms,
-            calls.c.learnt == 1,
+            calls.c.learnt == Learnt.YES,
         )
         if self._connection.execute(later.limit(1)).first() is not None:
             return

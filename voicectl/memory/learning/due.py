@@ -1,28 +1,33 @@
 """The ledger of memory steps: which calls are due, what was intended, what became of it.
 
-A step is due for every ended call in which the customer said something, the customer's oldest call first. Every change
-is one transaction and names the attempt that makes it. Not here: the effect on the profile (applying.py), when and by
-whom a step is taken (runner.py), what people are told of it (figures.py).
+A step is due for every ended call in which the customer said something, the customer's oldest call first; but not for
+those that ended over a day before memory steps were switched on: who gets them with an update, or names a model later,
+does not pay for years of calls at once. Every change is one transaction and names the attempt that makes it.
+Not here: the effect on the profile (applying.py), when and by whom a step is taken (runner.py), what people are told of
+it (figures.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, not_, or_, select, update
 
+from voicectl.memory import own_calls
 from voicectl.memory.calls import CallState, now_ms
 from voicectl.memory.learning.quoted import Heard, heard
-from voicectl.memory.learning.states import StepState
+from voicectl.memory.learning.states import Learnt, StepState
 from voicectl.memory.learning.strategy import Strategy
 from voicectl.memory.lines import Line
 from voicectl.memory.profile import read_lines
 from voicectl.memory.store.engine import Store
-from voicectl.memory.store.schema import calls, customers, memory_steps, profile_ops, turns
+from voicectl.memory.store.schema import calls, customers, memory_steps, profile_ops, sync_status, turns
 from voicectl.memory.turns import Role
 
 LATER_CALLS = 10  # that are looked through for a request to forget
 WAITS_S = (5.0, 20.0, 80.0, 320.0, 1280.0)  # after each failure; one more failure and a person must look
+RECENT_MS = 86_400_000  # before memory steps were switched on: such calls are learnt from all the same
+ON = "learning"  # the row in sync_status that says since when they are on
 _OVER = (StepState.DONE, StepState.DEAD)
 
 
@@ -79,9 +84,42 @@ def unlearnt() -> Select[tuple[str, str]]:
         select(calls.c.id, calls.c.customer)
         .join(customers, customers_own())
         .outerjoin(memory_steps, memory_steps.c.call_id == calls.c.id)
-        .where(calls.c.learnt == 0, calls.c.state == CallState.ENDED, spoke)
+        .where(calls.c.learnt == Learnt.NO, calls.c.state == CallState.ENDED, spoke)
         .where(or_(memory_steps.c.state.is_(None), memory_steps.c.state.not_in(_OVER)))
     )
+
+
+def switched_on(store: Store) -> int:
+    """Note that memory steps are taken from now on, unless they were before; before any is due.
+
+    Returns:
+        How many calls are passed over, as they ended too long before.
+
+    Raises:
+        StoreUnavailable: Nothing was noted.
+    """
+    now = now_ms()
+    with store.write() as connection:
+        store.lock(connection, ON)
+        if connection.execute(select(sync_status.c.name).where(sync_status.c.name == ON)).first() is not None:
+            return 0
+        values = {"state": "on", "since_ms": now, "at_ms": now}
+        connection.execute(insert(sync_status).values(name=ON, **values))
+        # One that was tried already is not forgotten because steps were off for an hour.
+        old = unlearnt().where(calls.c.ended_ms < now - RECENT_MS, memory_steps.c.state.is_(None)).subquery()
+        passed = update(calls).where(calls.c.id.in_(select(old.c.id)))
+        return connection.execute(passed.values(learnt=Learnt.PASSED_OVER)).rowcount
+
+
+def switched_off(store: Store) -> bool:
+    """Note that no memory steps are taken; True when it is noted.
+
+    Raises:
+        StoreUnavailable: It is not.
+    """
+    with store.write() as connection:
+        connection.execute(delete(sync_status).where(sync_status.c.name == ON))
+    return True
 
 
 def due(store: Store, limit: int, at_ms: int | None = None) -> list[Due]:
@@ -107,11 +145,12 @@ def due(store: Store, limit: int, at_ms: int | None = None) -> list[Due]:
 
 def quiet(store: Store, for_s: float, at_ms: int | None = None) -> bool:
     """Whether there is no call anywhere, and has been none for a while."""
-    open_ = select(calls.c.id).where(calls.c.state.in_([CallState.OPEN, CallState.ENDING])).limit(1)
     now = now_ms() if at_ms is None else at_ms
+    on = calls.c.state.in_([CallState.OPEN, CallState.ENDING])
+    open_ = select(calls.c.id).where(on, not_(own_calls.silent(now))).limit(1)
     # A call that has just ended is not learnt yet: by its mark it is found without reading the others.
     just = select(calls.c.id).where(
-        calls.c.learnt == 0, calls.c.state == CallState.ENDED, calls.c.ended_ms > now - round(for_s * 1000)
+        calls.c.learnt == Learnt.NO, calls.c.state == CallState.ENDED, calls.c.ended_ms > now - round(for_s * 1000)
     )
     with store.read() as connection:
         if connection.execute(open_).first() is not None:

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, and_, func, select, update
 from voicectl.memory.calls import now_ms
 from voicectl.memory.learning.due import customers_own, unlearnt
 from voicectl.memory.learning.proposal import Refusal
-from voicectl.memory.learning.states import StepState
+from voicectl.memory.learning.states import Learnt, StepState
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, customers, memory_steps
 
@@ -58,14 +58,19 @@ def dead(store: Store, name: str | None = None) -> list[Step]:
 
 
 def retry(store: Store, name: str | None = None) -> list[str]:
-    """Give dead steps another go; returns their calls."""
+    """Give dead steps another go, and of who or what is named also calls that were passed over; returns the calls."""
     found = [step.call for step in dead(store, name)]
     now = now_ms()
+    passed: list[str] = []
     values = {"state": StepState.WAITING, "failures": 0, "due_ms": now, "at_ms": now}
     with store.write() as connection:
         mine = and_(memory_steps.c.call_id.in_(found), memory_steps.c.state == StepState.DEAD)
         connection.execute(update(memory_steps).where(mine).values(values))
-    return found
+        if name is not None:  # all of them at once may be years of calls, which cost money
+            theirs = (calls.c.id == name) | (calls.c.customer == name)
+            again = update(calls).where(calls.c.learnt == Learnt.PASSED_OVER, theirs).values(learnt=Learnt.NO)
+            passed = list(connection.execute(again.returning(calls.c.id)).scalars())
+    return [*found, *sorted(passed)]
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class StepFigures:
         learnt: Operations that took effect.
         refused: Changes that a model proposed and code did not take.
         why: Why the step that failed last failed; "" when none waits for that reason.
+        passed_over: Calls that ended before memory steps were on, and are not learnt from.
     """
 
     waiting: int
@@ -87,6 +93,7 @@ class StepFigures:
     learnt: int
     refused: int
     why: str
+    passed_over: int
 
 
 def figures(store: Store) -> StepFigures:
@@ -101,6 +108,8 @@ def figures(store: Store) -> StepFigures:
     with store.read() as connection:
         waiting = int(connection.execute(select(func.count()).select_from(unlearnt().subquery())).scalar_one())
         counts = {r[0]: (int(r[1]), int(r[2] or 0), int(r[3] or 0)) for r in connection.execute(by_state)}
+        passed = select(func.count()).select_from(calls.join(customers, customers_own()))
+        passed_over = int(connection.execute(passed.where(calls.c.learnt == Learnt.PASSED_OVER)).scalar_one())
         last = connection.execute(why.order_by(memory_steps.c.at_ms.desc()).limit(1)).scalar()
     done, learnt, refused = counts.get(StepState.DONE, (0, 0, 0))
     return StepFigures(
@@ -110,6 +119,7 @@ def figures(store: Store) -> StepFigures:
         learnt=learnt,
         refused=refused,
         why=str(last or ""),
+        passed_over=passed_over,
     )
 
 

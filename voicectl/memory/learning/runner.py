@@ -15,9 +15,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
+from voicectl.memory import own_calls
 from voicectl.memory.backends import Backend, BackendFault, LlmEndpoint
 from voicectl.memory.errors import FencedOut, MemoryFault, StoreUnavailable
 from voicectl.memory.identity import hashed
@@ -37,6 +38,7 @@ QUIET_S = 10.0  # with the local model: a caller who calls back at once must not
 AT_ONCE = 4  # with a model elsewhere; the local one takes one at a time
 LEASE_S = 15.0
 RENEW_S = 3.0
+DEAD_S = 10.0  # how often calls of programs that have died are looked for
 DRAIN_S = 2.0  # a question is taken back within a fifth of a second; what Letta still does is settled by the next
 
 
@@ -70,6 +72,7 @@ class Learner:
         self._name = f"learner-{os.getpid()}-{secrets.token_hex(3)}"
         self._stopping = threading.Event()
         self._busy: set[str] = set()
+        self._ended_s = float("-inf")  # when calls of dead programs were last looked for
         self._lock = threading.Lock()
 
     def stop(self) -> None:
@@ -80,7 +83,11 @@ class Learner:
         """Take steps until `stop`."""
         if self._llm is None or self._chosen.strategy == Strategy.OFF:
             log.info("nothing is learnt after calls", extra={"why": self._chosen.why})
-            self._stopping.wait()
+            noted = False
+            while not self._stopping.wait(POLL_S):
+                self._end_dead()
+                with suppress(StoreUnavailable):
+                    noted = noted or due.switched_off(self._store)
             return
         log.info("memory steps", extra={"strategy": self._chosen.strategy, "why": self._chosen.why})
         asking = Asking(
@@ -91,9 +98,15 @@ class Learner:
             signal=self._signal,
         )
         running: list[threading.Thread] = []
+        noted = False
         while not self._stopping.wait(POLL_S):
+            self._end_dead()
             running = [t for t in running if t.is_alive()]
             try:
+                if not noted:
+                    passed, noted = due.switched_on(self._store), True
+                    if passed:
+                        log.info("old calls are not learnt from", extra={"calls": passed})
                 for call in self._due(1 if self._llm.local else AT_ONCE, len(running)):
                     work = threading.Thread(
                         target=self._work, args=(call, asking), name=f"learn-{call.call_id}", daemon=True
@@ -107,6 +120,14 @@ class Learner:
         deadline = time.monotonic() + DRAIN_S
         for work in running:
             work.join(max(0.0, deadline - time.monotonic()))
+
+    def _end_dead(self) -> None:
+        """A call whose program died must not keep the local model waiting, and is learnt from."""
+        if time.monotonic() - self._ended_s < DEAD_S:
+            return
+        self._ended_s = time.monotonic()
+        with suppress(StoreUnavailable):
+            own_calls.end_dead(self._store)
 
     def _due(self, most: int, running: int) -> list[Due]:
         room = most - running

@@ -12,7 +12,7 @@ Only who holds the customer's lease moves it, and only with the attempt that it 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 
 class StepState(StrEnum):
@@ -22,6 +22,14 @@ class StepState(StrEnum):
     WAITING = "waiting"  # for `due_ms`, after a failure, or because a call began. Due → RUNNING
     DONE = "done"  # its effect and `calls.learnt` were committed with this. Final
     DEAD = "dead"  # failed too often; `why` says how. voicectl sync retry → WAITING
+
+
+class Learnt(IntEnum):
+    """Whether the words of a call have been learnt from (`calls.learnt`)."""
+
+    NO = 0  # its step is due when it has ended, if the customer said something
+    YES = 1  # with a step that is DONE
+    PASSED_OVER = 2  # it ended long before memory steps were on: not due. voicectl sync retry CUSTOMER → NO
 
 
 class Point(StrEnum):

@@ -38,7 +38,7 @@ class LeaseState(StrEnum):
     ACCEPTED = "accepted"  # claimed in a job offer; the job has not joined. Job → HELD; crash: expires, claimable
     HELD = "held"  # the owner renews it. Owner → CLOSING or FREE; crash: expires → TAKEOVER
     CLOSING = "closing"  # the owner deletes the room; refuses claims until released or expired
-    TAKEOVER = "takeover"  # a reconciler fenced the dead owner out; any offer may claim it at once
+    TAKEOVER = "takeover"  # a reconciler asks for an agent; any offer may claim it at once. Crash: expires → TAKEOVER
     FREE = "free"  # released; the row stays so that the fence keeps growing
 
 
@@ -46,8 +46,8 @@ NEXT: dict[LeaseState, tuple[LeaseState, ...]] = {
     LeaseState.ACCEPTED: (LeaseState.HELD, LeaseState.FREE, LeaseState.TAKEOVER),
     LeaseState.HELD: (LeaseState.CLOSING, LeaseState.FREE, LeaseState.TAKEOVER),
     LeaseState.CLOSING: (LeaseState.FREE,),
-    LeaseState.TAKEOVER: (LeaseState.ACCEPTED, LeaseState.HELD),
-    LeaseState.FREE: (LeaseState.ACCEPTED, LeaseState.HELD),
+    LeaseState.TAKEOVER: (LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.TAKEOVER),
+    LeaseState.FREE: (LeaseState.ACCEPTED, LeaseState.HELD, LeaseState.TAKEOVER),
 }
 
 

@@ -19,6 +19,7 @@ import psutil
 from sqlalchemy import (
     Connection,
     Float,
+    Select,
     String,
     Update,
     and_,
@@ -69,6 +70,8 @@ class Leases:
         self._boot = (boot_id if boot_id is not None else host_boot_id()) if store.is_sqlite else ""
         self._insert: Any = sqlite_insert if store.is_sqlite else postgres_insert
         self._claim = self._claiming()
+        self._all = self._reading()
+        self._taken = self._all.where(leases.c.state.in_([s for s in LeaseState if s != LeaseState.FREE]))
         self._open()
 
     @retry(
@@ -155,6 +158,13 @@ class Leases:
             where=or_(~held, self._expired(now)),
         ).returning(leases.c.fence)
 
+    def _reading(self) -> Select[Any]:
+        """The statement of `rows`, built once as it is asked many times a second."""
+        now = bindparam("a_now", type_=Float) if self._store.is_sqlite else self._now()
+        not_ours = or_(leases.c.boot_id != self._boot, leases.c.expires_s > now + MAX_TTL_S)
+        remaining = case((not_ours, literal(-1.0)), else_=leases.c.expires_s - now)
+        return select(leases, remaining.label("remaining_s")).where(leases.c.name != FLOOR).order_by(leases.c.name)
+
     def _until(self, ttl_s: float) -> ColumnElement[Any]:
         until: ColumnElement[Any] = self._now() + _asked(ttl_s)
         return until
@@ -189,6 +199,8 @@ class Leases:
     def take_over(self, seen: Lease, owner: str, ttl_s: float, *, proven_dead: bool = False) -> Grant:
         """Fence a dead owner out: one of many observers wins, and the old owner's renewals fail from now on.
 
+        A name that is free is taken in the same way, and one whose taking over was never finished.
+
         Args:
             seen: The row as it was read; it must still be the same.
             owner: Who takes over.
@@ -204,12 +216,29 @@ class Leases:
             self._hold_still(connection, seen.name)
             allowed = and_(
                 self._same(seen.name, seen.fence, seen.nonce),
-                leases.c.state.in_([LeaseState.ACCEPTED, LeaseState.HELD]),
-                *(() if proven_dead else (self._expired(),)),
+                leases.c.state != LeaseState.CLOSING,
+                *(() if proven_dead else (self._expired(),)),  # as what is free always has
             )
             new["expires_s"] = self._until(ttl_s)
             self._one(connection, leases.update().where(allowed).values(fence=leases.c.fence + 1, **new), seen)
         return Grant(seen.name, owner, seen.fence + 1, nonce, LeaseState.TAKEOVER)
+
+    def take_new(self, name: str, owner: str, ttl_s: float, *, note: str = "") -> Grant:
+        """As `take_over`, for a name that never had a row: one of many observers wins.
+
+        Raises:
+            FencedOut: It has one by now.
+        """
+        nonce = secrets.token_hex(8)
+        floor = select(func.coalesce(func.max(leases.c.fence), 0)).where(leases.c.name == FLOOR).scalar_subquery()
+        new: dict[str, Any] = {"state": LeaseState.TAKEOVER, "owner": owner, "nonce": nonce, "note": note}
+        with self._store.write() as connection:
+            new |= {"expires_s": self._until(ttl_s), "boot_id": self._boot}
+            statement = self._insert(leases).values(name=name, fence=floor + 1, **new)
+            fence = connection.execute(statement.on_conflict_do_nothing().returning(leases.c.fence)).scalar()
+        if fence is None:
+            raise FencedOut(name, 0, 1)
+        return Grant(name, owner, int(fence), nonce, LeaseState.TAKEOVER)
 
     def free_expired(self, seen: Lease) -> None:
         """Free a name whose owner let it expire, so that nobody looks at it again.
@@ -228,15 +257,19 @@ class Leases:
         found = self.rows(name)
         return found[0] if found else None
 
-    def rows(self, name: str | None = None) -> list[Lease]:
-        """All leases, or the one of a name. What somebody wrote into a row by hand reads as expired or free."""
-        not_ours = or_(leases.c.boot_id != self._boot, leases.c.expires_s > self._now() + MAX_TTL_S)
-        remaining = case((not_ours, literal(-1.0)), else_=leases.c.expires_s - self._now())
-        statement = select(leases, remaining.label("remaining_s")).where(leases.c.name != FLOOR).order_by(leases.c.name)
+    def rows(self, name: str | None = None, *, taken: bool = False) -> list[Lease]:
+        """All leases, or the one of a name. What somebody wrote into a row by hand reads as expired or free.
+
+        Args:
+            name: Only this one.
+            taken: Leave released names out, of which a day's worth is kept.
+        """
+        statement = self._taken if taken else self._all
         if name is not None:
             statement = statement.where(leases.c.name == name)
+        now = {"a_now": self._clock()} if self._store.is_sqlite else {}
         with self._store.read() as connection:
-            rows = connection.execute(statement).all()
+            rows = connection.execute(statement, now).all()
         return [lease_of(r) for r in rows]
 
     def _same(self, name: str, fence: int, nonce: str) -> ColumnElement[bool]:

@@ -42,7 +42,7 @@ calls = Table(
     Column("fence", BigInteger, nullable=False),  # the room fence that may write
     Column("last_seq", Integer, nullable=False, server_default="0"),
     Column("progress", Text, nullable=False, server_default="{}"),  # call state for a successor, JSON
-    Column("learnt", Integer, nullable=False, server_default="0"),  # 1: a memory step has covered its turns
+    Column("learnt", Integer, nullable=False, server_default="0"),  # learning.states.Learnt
     Column("mirror", String(10), nullable=False, server_default="open"),  # sync.states.MirrorState
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
@@ -218,7 +218,7 @@ dead_letters = Table(
 sync_status = Table(
     "sync_status",
     metadata,
-    Column("name", String(250), primary_key=True),  # `letta` or `customer:<key>`
+    Column("name", String(250), primary_key=True),  # `letta`, `learning` (since when it is on) or `customer:<key>`
     Column("state", String(10), nullable=False),  # sync.states.Outage
     Column("why", Text, nullable=False, server_default=""),
     Column("since_ms", BigInteger, nullable=False),  # when this state began
@@ -302,6 +302,31 @@ letta_policies = Table(
     Column("customer", String(200), ForeignKey("customers.key"), primary_key=True),
     Column("agent_id", String(80), nullable=False),
     Column("block_id", String(80), nullable=False),
+)
+
+# What happened to rooms, until it is pruned (memory/room_log.py).
+room_log = Table(
+    "room_log",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("event", String(20), nullable=False),  # room_log.RoomEvent
+    Column("room", String(300), nullable=False),
+    Column("ours", String(200), nullable=False),  # identity of who noted it; "": nobody's
+    Column("our_fence", BigInteger, nullable=False),
+    Column("theirs", String(200), nullable=False),
+    Column("their_fence", BigInteger, nullable=False),
+    Column("why", String(500), nullable=False),
+)
+Index("ix_room_log_room_id", room_log.c.room, room_log.c.id)
+Index("ix_room_log_at_ms", room_log.c.at_ms)
+
+# How often each event was noted: a counter must not go down when rows are pruned or a customer is forgotten.
+room_counts = Table(
+    "room_counts",
+    metadata,
+    Column("event", String(20), primary_key=True),
+    Column("number", BigInteger, nullable=False),
 )
 
 # Beside these, migration 0007 makes what finds words in turns, in each database's own way: in SQLite the FTS5 table of

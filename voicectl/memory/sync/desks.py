@@ -66,16 +66,17 @@ def sync_policy(store: Store, backend: Backend, desk: str, renew: Callable[[], o
         StoreUnavailable: The store does not answer.
     """
     said = policies.present(store, desk)
-    if said is None:
+    if said is None or said.source == Source.REMOVED:
         return False
     row = policies.block(store, desk)
     if row is None or row.block_id is None:
         # First the intent: a block that a crash leaves without a record is known by this text for our own.
-        policies.note_block(store, desk, block_id=None, exchanged=None, sending=said.text)
+        sending = None if _let_go(row) else said.text
+        policies.note_block(store, desk, block_id=None, exchanged=None, sending=sending)
         renew()
         made = backend.desks.ensure_policy(desk, said.text, BLOCK_LIMIT)
         policies.note_block(store, desk, block_id=made)
-        row = policies.BlockRow(made, None, said.text, "")
+        row = policies.BlockRow(made, None, sending, "")
     block_id = str(row.block_id)
     try:
         text = backend.get_blocks({POLICY_LABEL: block_id})[POLICY_LABEL]
@@ -83,9 +84,11 @@ def sync_policy(store: Store, backend: Backend, desk: str, renew: Callable[[], o
         policies.note_block(store, desk, block_id=None)  # never "empty": it is made again with what was said last
         raise
     edited = False
-    if text not in (row.exchanged, row.sending):
+    if text not in (row.exchanged, row.sending) and not _let_go(row):
         edited = _take(store, desk, text)
         said = policies.present(store, desk) or said
+        if said.source == Source.REMOVED:
+            return False
     if text == said.text:
         if row.exchanged != text or row.sending is not None:
             policies.note_block(store, desk, exchanged=text, sending=None)
@@ -95,6 +98,11 @@ def sync_policy(store: Store, backend: Backend, desk: str, renew: Callable[[], o
     backend.put_block(block_id, said.text)
     policies.note_block(store, desk, exchanged=said.text, sending=None)
     return edited
+
+
+def _let_go(row: policies.BlockRow | None) -> bool:
+    """Whether what the block says is of a desk that was removed."""
+    return row is not None and row.exchanged is None and row.sending is None
 
 
 def _take(store: Store, desk: str, text: str) -> bool:

@@ -86,7 +86,7 @@ def sync_figures(store: Store, at_ms: int | None = None) -> SyncFigures:
         outage=None if letta is None or silent else Outage(letta.state),
         why="no syncer has been there for 30 s" if letta is None or silent else letta.why,
         since_ms=None if letta is None else int(letta.at_ms if silent else letta.since_ms),
-        failing={r.name.removeprefix("customer:"): r.why for r in said if r.name != LETTA},
+        failing={r.name.removeprefix("customer:"): r.why for r in said if r.name.startswith("customer:")},
     )
 
 

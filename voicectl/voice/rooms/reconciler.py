@@ -1,7 +1,10 @@
-"""The reconciler: a customer in a room without a live agent gets one. Fence, evict, dispatch, in this order.
+"""The reconciler: looks at rooms, leases and calls, and starts what is due. Every worker and control plane runs one.
 
-Safe with many of them: the lease is taken over by compare-and-set, so one of many acts. An error of the API is never
-"empty"; nothing is evicted by age. Not here: offers and renewal (registry.py), rivals of a live holder (guard.py).
+Due is: a dead lease, a customer without an agent, a holder who is not there, an agent whom the holder does not evict, a
+customer who waits for a line. A look begins when the wake says so (leases, webhooks), when something seen before comes
+due, or after LOOK_S. Nothing seen before a silence of server or store counts after it.
+Not here: what is done in one room (healing.py), for how long something was seen (sightings.py), who waits for a line
+(busy.py), offers and renewal (registry.py), rivals of a holder who is awake (guard.py).
 """
 
 from __future__ import annotations
@@ -10,198 +13,194 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable, Mapping, Sequence
 
-from voicectl.memory.alone import OWN_ROOMS
-from voicectl.memory.calls import CallState, abandon, open_call_of_room, rooms_of_open_calls
-from voicectl.memory.errors import FencedOut, StoreUnavailable
-from voicectl.memory.recorder import replay_left_journals
+from livekit import api
+
+from voicectl.memory.calls import rooms_of_open_calls
+from voicectl.memory.errors import StoreUnavailable
+from voicectl.memory.own_calls import OWN_ROOMS
+from voicectl.memory.room_log import RoomEvent
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.leases import Lease, Leases, LeaseState
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.errors import ServerSilent
 from voicectl.voice.events import RoomMark
-from voicectl.voice.rooms.admin import RoomAdmin, is_human
+from voicectl.voice.rooms.admin import ON_BEHALF, RoomAdmin, fence_of, is_agent, room_marks
+from voicectl.voice.rooms.busy import BusyRooms
 from voicectl.voice.rooms.evidence import Evidence
+from voicectl.voice.rooms.healing import Healer
+from voicectl.voice.rooms.notes import Notes
 from voicectl.voice.rooms.registry import lease_name
+from voicectl.voice.rooms.sightings import Sightings
+from voicectl.voice.rooms.wake import Wake
+from voicectl.voice.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.5
 LOOK_S = 1.0
+# The server answers a list of participants in 3 ms (livekit-server.md 11): so a look takes at most a sixth of one core
+# however many rooms there are and whatever wakes us.
+REST_S, REST_PER_ROOM_S = 0.25, 0.02
+AT_ONCE = 10
 UNDER_WAY_S = 2.0  # the token's own dispatch is on its way so long
-TAKEOVER_TTL_S = 5.0
-CLAIM_WITHIN_S = 2.0
-ATTEMPTS = 5
-WINDOW_S = 60.0
 
 
 class Reconciler:
-    """Heals rooms. Every worker and control plane runs one.
+    """Sees to it that every room has one agent. Safe with many of them.
 
     Args:
-        name: Who it is, written into the leases it takes over.
+        name: Who it is, written into the leases it takes over and into the log of rooms.
         settings: What to dispatch into rooms that never had an agent (others get the one they had), and the grace.
         store: For the calls.
         leases: For the rooms.
         admin: The server's API.
+        wake: What makes it look sooner than at its next poll; None: nothing.
+        clock: Seconds that only grow.
+
+    Attributes:
+        notes: What it notes in the log of rooms.
+        busy: The rooms whose customers wait for a line.
     """
 
-    def __init__(self, name: str, settings: VoiceSettings, store: Store, leases: Leases, admin: RoomAdmin) -> None:
-        self._name = name
+    def __init__(
+        self,
+        name: str,
+        settings: VoiceSettings,
+        store: Store,
+        leases: Leases,
+        admin: RoomAdmin,
+        wake: Wake | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._agent_name = settings.agent_name
-        self._grace_s = settings.reconnect_grace_s
-        self._journals = settings.home / "journal"
-        self._store = store
-        self._leases = leases
-        self._admin = admin
-        self._evidence = Evidence(leases, name)
-        self._healing: set[str] = set()
-        self._tried: dict[str, list[float]] = {}  # room → when it was healed lately
-        self._empty: dict[str, float] = {}  # room → since when nobody is there
+        self._store, self._leases, self._admin = store, leases, admin
+        self._wake, self._clock = wake, clock
+        self._evidence = Evidence(leases, name, clock)
+        self.notes = Notes(store, name)
+        self.busy = BusyRooms(self.notes, leases, admin)
+        self._healer = Healer(name, settings, store, leases, admin, self._evidence, self.busy, self.notes, clock)
+        self._sightings = Sightings(clock)
         self._waiting: dict[str, float] = {}  # room → since when it was seen without a lease
+        self._look_at = float("-inf")  # not before
+        self._tasks = Tasks()
+
+    async def heal(self, room: str, *, proven_dead: str | None = None) -> bool:
+        """As `Healer.heal`: at once, for whoever knows that a room's agent has died."""
+        return await self._healer.heal(room, proven_dead=proven_dead)
 
     async def run(self) -> None:
-        """Watch for leases that run out and for customers who wait, until cancelled."""
+        """Look until cancelled, whatever happens."""
         try:
-            await self._watch()
+            while True:
+                pause_s = await self._look_or_say_why()
+                await (self._wake.wait(pause_s) if self._wake else asyncio.sleep(pause_s))
         finally:
             with contextlib.suppress(StoreUnavailable):
                 self._evidence.close()
 
-    async def _watch(self) -> None:
-        look_again = 0.0
-        while True:
-            try:
-                await self._sweep()
-                if time.monotonic() >= look_again:
-                    await self._look_for_waiting()
-                    look_again = time.monotonic() + LOOK_S
-            except StoreUnavailable as e:
-                log.warning("the reconciler waits for the store", extra={"why": e.reason})
-            except ServerSilent as e:
-                log.warning("the reconciler waits for the server", extra={"why": str(e)})
-            await asyncio.sleep(POLL_S)
+    async def _look_or_say_why(self) -> float:
+        try:
+            return await self.look()
+        except (StoreUnavailable, ServerSilent) as e:
+            log.warning("the reconciler waits", extra={"why": str(e)})
+        except Exception:
+            log.exception("the reconciler could not look")
+        self._sightings.forget()
+        self._waiting.clear()
+        self._healer.forget()
+        return LOOK_S
 
-    async def _sweep(self) -> None:
-        await asyncio.to_thread(self._evidence.stamp)
-        for lease in await asyncio.to_thread(self._leases.rows):
-            if lease.name.startswith("room:") and self._dead(lease):
-                await self.heal(lease.name.removeprefix("room:"))
-
-    async def _look_for_waiting(self) -> None:
-        """Find customers whose dispatch was lost, and calls that an earlier process left without an agent."""
-        rooms = [r.name for r in await self._admin.rooms() if RoomMark.DESK in r.metadata]
-        leases = {r.name: r for r in await asyncio.to_thread(self._leases.rows)}
-        left = await asyncio.to_thread(rooms_of_open_calls, self._store)
-        left = [r for r in left if not r.startswith(OWN_ROOMS)]  # no room of a server: a program holds that call
-        waiting = {r for r in rooms if lease_name(r) not in leases}
-        waiting |= {r for r in left if (lease := leases.get(lease_name(r))) is None or not lease.live}
-        now = time.monotonic()
-        self._waiting = {name: self._waiting.get(name, now) for name in waiting}
-        for name, since in self._waiting.items():
-            if now - since >= UNDER_WAY_S or name in left:
-                await self.heal(name)
-
-    def _dead(self, lease: Lease) -> bool:
-        return lease.state != LeaseState.FREE and lease.remaining_s < 0
-
-    def _nothing_proven(self, lease: Lease) -> bool:
-        """Whether this lease may have run out because the store stood still."""
-        return lease.state != LeaseState.FREE and not self._evidence.proves
-
-    async def heal(self, room: str, *, proven_dead: str | None = None) -> bool:
-        """Give a room's customer a new agent, if there is a customer and no live agent.
-
-        Args:
-            room: The room's name.
-            proven_dead: Identity of an agent whose process is known to have ended; its lease need not have expired.
-
-        Returns:
-            Whether a new agent claimed the room.
+    async def look(self) -> float:
+        """Look once and start what is due; returns in how many seconds to look again.
 
         Raises:
-            StoreUnavailable: The store did not answer; nothing was done.
+            StoreUnavailable: The store did not answer.
+            ServerSilent: The server did not answer.
         """
-        if room in self._healing:
-            return False
-        self._healing.add(room)
+        await asyncio.to_thread(self._evidence.stamp)
+        rows = {r.name: r for r in await asyncio.to_thread(self._leases.rows, taken=True)}
+        for name, lease in rows.items():
+            if name.startswith("room:") and lease.remaining_s < 0:
+                self._start_healing(name.removeprefix("room:"))
+        if (rest_s := self._look_at - self._clock()) > 0:
+            return rest_s
+        rooms = await self._admin.rooms()
+        self._look_at = self._clock() + max(REST_S, REST_PER_ROOM_S * len(rooms))
+        due_s = min(await self._look_at_holders(rooms, rows), await self._look_for_waiting(rooms, rows))
+        return max(min(LOOK_S, due_s), self._look_at - self._clock(), 0.0)
+
+    def _start_healing(self, room: str, proven_dead: str | None = None, goodbye: bool = False) -> None:
+        async def heal() -> None:
+            try:
+                await self._healer.heal(room, proven_dead=proven_dead, goodbye=goodbye)
+            except StoreUnavailable as e:
+                log.warning("a room waits for the store", extra={"room": room, "why": e.reason})
+
+        self._tasks.spawn(heal())  # one that takes long must keep neither the others nor our own writes from happening
+
+    async def _look_at_holders(self, rooms: Sequence[api.Room], rows: Mapping[str, Lease]) -> float:
+        """Find holders who are not there and agents whom their holder does not evict."""
+        held = [(r, row) for r in rooms if (row := rows.get(lease_name(r.name))) is not None]
+        held = [(room, row) for room, row in held if row.live and row.state == LeaseState.HELD]
+        self._sightings.keep({room.name for room, _ in held})
+        at_once = asyncio.Semaphore(AT_ONCE)
+
+        async def people(room: str) -> list[api.ParticipantInfo]:
+            async with at_once:
+                return await self._admin.participants(room)
+
+        due_s = float("inf")
+        seen = await asyncio.gather(*(people(room.name) for room, _ in held))
+        for (room, lease), here in zip(held, seen, strict=True):
+            found = self._sightings.saw(room, lease, here)
+            due_s = min(due_s, found.due_s)
+            if found.absent:
+                log.warning("a holder is not in its room", extra={"room": room.name, "holder": lease.owner})
+                self._start_healing(room.name, proven_dead=lease.owner)
+            elif found.rivals:
+                self._tasks.spawn(self._evict(room.name, lease, {p.sid for p in found.rivals}))
+        return due_s
+
+    async def _evict(self, room: str, lease: Lease, sids: set[str]) -> None:
+        """Remove agents that the holder should have removed; who holds and who is there is looked up again."""
         try:
-            return await self._heal(room, proven_dead)
-        except ServerSilent as e:
-            log.error("a room could not be healed", extra={"room": room, "why": str(e)})
-            return False
-        finally:
-            self._healing.discard(room)
+            row = await asyncio.to_thread(self._leases.read, lease.name)
+            if row is None or not row.live or (row.fence, row.nonce) != (lease.fence, lease.nonce):
+                return
+            for p in await self._admin.participants(room):
+                if p.sid in sids and is_agent(p) and lease.owner not in (p.identity, p.attributes.get(ON_BEHALF)):
+                    await self._admin.remove(room, p.identity)
+                    why = f"{lease.owner} holds the room with fence {lease.fence} and did not evict it"
+                    theirs = fence_of(p.attributes)
+                    self.notes.add(RoomEvent.EVICTED, room, theirs=p.identity, their_fence=theirs, why=why)
+        except (ServerSilent, StoreUnavailable) as e:
+            log.error("a rival agent could not be evicted yet", extra={"room": room, "why": str(e)})
 
-    async def _heal(self, room: str, proven_dead: str | None) -> bool:
-        lease = await asyncio.to_thread(self._leases.read, lease_name(room))
-        if lease is not None and lease.owner != proven_dead and (lease.live or self._nothing_proven(lease)):
-            return False
-        state = await asyncio.to_thread(open_call_of_room, self._store, room)
-        if state is None and lease is not None and lease.state == LeaseState.FREE:
-            return False  # it ended as it should
-        people = await self._admin.participants(room)
-        if not any(is_human(p) for p in people):
-            await self._nobody_there(room, lease)
-            return False
-        self._empty.pop(room, None)
-        if not self._may_try(room):
-            return False
-        if state == CallState.ENDING:
-            log.warning("a call died while it was ending; deleting its room", extra={"room": room})
-            await self._admin.delete_room(room)
-            return False
-        dead = lease.owner if lease is not None and lease.state != LeaseState.TAKEOVER else None
-        if lease is not None and lease.state in (LeaseState.HELD, LeaseState.ACCEPTED):
-            try:
-                await asyncio.to_thread(
-                    self._leases.take_over, lease, self._name, TAKEOVER_TTL_S, proven_dead=lease.owner == proven_dead
-                )
-            except FencedOut:
-                return False  # another reconciler, or the owner after all
-        log.warning("taking a room over", extra={"room": room, "from": dead, "fence": lease.fence if lease else 0})
-        if dead is not None and any(p.identity == dead for p in people):
-            await self._admin.remove(room, dead)
-        agent_name = (lease.note if lease is not None else "") or self._agent_name
-        for attempt in range(ATTEMPTS):
-            await self._admin.dispatch(room, agent_name, {"takeover": "1"})
-            if await self._claimed(room):
-                return True
-            log.warning("nobody claimed the room", extra={"room": room, "attempt": attempt + 1})
-        return False
+    async def _look_for_waiting(self, rooms: Sequence[api.Room], rows: Mapping[str, Lease]) -> float:
+        """Find customers whose dispatch was lost or who wait for a line, and calls that were left without an agent."""
+        marks = {r.name: room_marks(r.metadata) or {} for r in rooms}
+        ours = [r for r in rooms if RoomMark.DESK in marks[r.name]]
+        left = await asyncio.to_thread(rooms_of_open_calls, self._store)
+        left = [r for r in left if not r.startswith(OWN_ROOMS)]  # no room of a server: a program holds that call
 
-    def _may_try(self, room: str) -> bool:
-        """An agent that fails at once, again and again, is not dispatched in a loop."""
-        now = time.monotonic()
-        tried = [t for t in self._tried.get(room, []) if now - t < WINDOW_S]
-        self._tried[room] = tried
-        if len(tried) >= ATTEMPTS:
-            return False
-        tried.append(now)
-        return True
+        def needs_one(room: str) -> bool:
+            lease = rows.get(lease_name(room))
+            at_it = lease is not None and lease.state == LeaseState.TAKEOVER and lease.remaining_s > 0
+            return not at_it and (lease is None or not lease.live)
 
-    async def _nobody_there(self, room: str, lease: Lease | None) -> None:
-        """End the call of a room that has had neither customer nor live agent for the grace, and free its lease."""
-        since = self._empty.setdefault(room, time.monotonic())
-        if time.monotonic() - since < self._grace_s:
-            return
-        fence = lease.fence if lease is not None else 0
-        if lease is not None and lease.state != LeaseState.FREE:
-            try:
-                await asyncio.to_thread(self._leases.free_expired, lease)
-            except FencedOut:
-                return  # it is somebody's after all
-        # What its dead job could not bring into the store is written before the call ends: afterwards it is refused.
-        await asyncio.to_thread(replay_left_journals, self._store, self._journals)
-        if await asyncio.to_thread(abandon, self._store, room, fence):
-            log.warning("a call was abandoned", extra={"room": room})
-        self._empty.pop(room, None)
-
-    async def _claimed(self, room: str) -> bool:
-        deadline = time.monotonic() + CLAIM_WITHIN_S
-        while time.monotonic() < deadline:
-            lease = await asyncio.to_thread(self._leases.read, lease_name(room))
-            if lease is not None and lease.live:
-                return True
-            await asyncio.sleep(0.05)
-        return False
+        serve, over, served = self.busy.due(ours, rows, self._agent_name)
+        for room in serve:
+            self._start_healing(room)
+        for room in over:
+            self._start_healing(room, goodbye=True)
+        for room in served:
+            self._tasks.spawn(self.busy.unmark(room))
+        waiting = {r.name for r in ours if RoomMark.BUSY not in marks[r.name]} | set(left)
+        now = self._clock()
+        in_line = {r.name for r in ours if RoomMark.BUSY in marks[r.name]}
+        self._waiting = {r: self._waiting.get(r, now) for r in waiting - in_line if needs_one(r)}
+        due = {r: 0.0 if r in left else since + UNDER_WAY_S - now for r, since in self._waiting.items()}
+        for room in (r for r, wait_s in due.items() if wait_s <= 0):
+            self._start_healing(room)
+        return min((wait_s for wait_s in due.values() if wait_s > 0), default=float("inf"))

@@ -14,11 +14,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut, StoreUnavailable
-from voicectl.memory.store.leases import Grant, Lease, Leases, LeaseState
+from voicectl.memory.store.leases import Grant, Lease, Leases, LeaseState, open_leases
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,10 @@ TTL_S = 3.0
 RENEW_S = 1.0
 CLOSING_TTL_S = 10.0
 STUCK_S = 5.0
+
+
+NO_FENCE = "0"  # of an agent that was accepted while the store was away
+GOODBYE = "busy-"  # how the identities of agents begin that come over capacity
 
 
 def lease_name(room: str) -> str:
@@ -63,41 +69,121 @@ def hold(leases: Leases, room: str, identity: str) -> Grant:
     return leases.move(_grant(lease), LeaseState.HELD, TTL_S)
 
 
+@dataclass(frozen=True)
+class Taking:
+    """How a job takes its room's lease: at once, or later when the store is away.
+
+    Args:
+        settings: Where the leases are.
+        room: The room's name.
+        identity: The agent's.
+        agent_name: What to dispatch when this agent dies.
+        fence: What the offer claimed, as the job's attribute says; "0" where the store did not answer then.
+    """
+
+    settings: MemorySettings
+    room: str
+    identity: str
+    agent_name: str
+    fence: str | None
+
+    def __call__(self) -> tuple[Leases, Grant]:
+        """Take it; blocking.
+
+        Raises:
+            FencedOut: The room is another's.
+            StoreUnavailable: The store did not answer.
+        """
+        leases = open_leases(self.settings)
+        try:
+            return leases, self._hold(leases)
+        except BaseException:
+            leases.close()
+            raise
+
+    def _hold(self, leases: Leases) -> Grant:
+        try:
+            return hold(leases, self.room, self.identity)
+        except FencedOut:
+            if self.fence != NO_FENCE:
+                raise
+        return leases.claim(lease_name(self.room), self.identity, TTL_S, LeaseState.HELD, note=self.agent_name)
+
+
+async def keep(taking: Taking, on_lost: Callable[[], None]) -> Keeper:
+    """Hold a room's lease from now on; with the store away, from when it is back.
+
+    Raises:
+        FencedOut: The room is another's.
+    """
+    held: tuple[Leases, Grant] | None = None
+    try:
+        held = await asyncio.to_thread(taking)
+    except StoreUnavailable as e:
+        log.warning("a call begins without its lease", extra={"room": taking.room, "why": e.reason})
+    return Keeper(held, on_lost, take=taking)
+
+
 def _grant(lease: Lease) -> Grant:
     return Grant(lease.name, lease.owner, lease.fence, lease.nonce, lease.state)
 
 
 def live_workers(leases: Leases) -> list[dict[str, Any]]:
     """The workers that are registered and alive, each with capacity, build and pid."""
-    return [json.loads(r.owner) for r in leases.rows() if r.name.startswith("worker:") and r.live]
+    return workers_in(leases.rows(taken=True))
+
+
+def workers_in(rows: Iterable[Lease]) -> list[dict[str, Any]]:
+    """As `live_workers`, of leases as they were read; what somebody wrote there by hand is no worker."""
+    found = []
+    for row in rows:
+        if not (row.name.startswith("worker:") and row.live):
+            continue
+        try:
+            about = json.loads(row.owner)
+            found.append({**about, "capacity": int(about["capacity"])})
+        except (ValueError, TypeError, LookupError):  # a row that somebody wrote by hand must not refuse customers
+            log.warning("a worker's lease cannot be read", extra={"lease": row.name, "owner": row.owner[:80]})
+    return found
 
 
 def live_calls(leases: Leases) -> set[str]:
     """The identities of agents that have a call or are on their way to one; a call being wound up does not count."""
+    return calls_in(leases.rows(taken=True))
+
+
+def calls_in(rows: Iterable[Lease]) -> set[str]:
+    """As `live_calls`, of leases as they were read. Who only says that all lines are busy takes none."""
     busy = (LeaseState.ACCEPTED, LeaseState.HELD)
-    return {r.owner for r in leases.rows() if r.name.startswith("room:") and r.live and r.state in busy}
+    rooms = (r for r in rows if r.name.startswith("room:") and r.live and r.state in busy)
+    return {r.owner for r in rooms if not says_goodbye(r.owner)}
+
+
+def says_goodbye(identity: str) -> bool:
+    """Whether an agent of ours came over capacity, to say that all lines are busy."""
+    return identity.startswith(GOODBYE)
 
 
 class Keeper:
     """Renews a held lease from a thread until it is stopped, lost, or the event loop stands still.
 
     Args:
-        leases: Where it is kept; used by this thread alone.
-        grant: The held lease.
+        held: Where it is kept, used by this thread alone, and the held lease; None while the store is away.
         on_lost: Called in the event loop when another agent has the room.
+        take: Takes the lease when the store is back.
         end_process: What ends the process when its loop stands still.
     """
 
     def __init__(
         self,
-        leases: Leases,
-        grant: Grant,
+        held: tuple[Leases, Grant] | None,
         on_lost: Callable[[], None],
         *,
+        take: Callable[[], tuple[Leases, Grant]] | None = None,
         end_process: Callable[[int], None] = os._exit,
     ) -> None:
-        self._leases = leases
-        self._grant = grant
+        self._held = held
+        self._take = take
         self._on_lost = on_lost
         self._end_process = end_process
         self._loop = asyncio.get_running_loop()
@@ -106,7 +192,7 @@ class Keeper:
         self._lock = threading.Lock()
         self._tick()
         self._watching = False
-        self._thread = threading.Thread(target=self._run, name=f"lease-{grant.name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
         self._thread.start()
 
     def watch_loop(self) -> None:
@@ -116,8 +202,8 @@ class Keeper:
 
     @property
     def fence(self) -> int:
-        """Our fence of the room."""
-        return self._grant.fence
+        """Our fence of the room; 0 while the store is away and nobody has one."""
+        return self._held[1].fence if self._held else 0
 
     def _tick(self) -> None:
         self._ticked = time.monotonic()
@@ -125,11 +211,13 @@ class Keeper:
             self._loop.call_later(RENEW_S / 2, self._tick)
 
     def _run(self) -> None:
+        woke = time.monotonic()
         while not self._stop.wait(RENEW_S):
-            stood = time.monotonic() - self._ticked
+            slept, woke = time.monotonic() - woke, time.monotonic()
+            stood = woke - self._ticked
             if self._watching and stood > STUCK_S:
                 # Not through logging: in a job its records travel through the loop that stands still.
-                sys.stderr.write(f"{self._grant.name}: the event loop stood still for {stood:.1f} s; the job ends\n")
+                sys.stderr.write(f"the event loop stood still for {stood:.1f} s; the job ends\n")
                 sys.stderr.flush()
                 self._end_process(70)
                 return
@@ -137,8 +225,13 @@ class Keeper:
                 with self._lock:
                     if self._stop.is_set():
                         return
-                    self._grant = self._leases.renew(self._grant, TTL_S)
+                    self._renew()
             except FencedOut as e:
+                if slept > TTL_S:  # the whole process stood still: it must not say a word before it leaves
+                    sys.stderr.write(f"{e}; the job stood still for {slept:.1f} s and ends\n")
+                    sys.stderr.flush()
+                    self._end_process(70)
+                    return
                 log.warning("fenced out", extra={"lease": e.name, "ours": e.ours, "theirs": e.theirs})
                 self._loop.call_soon_threadsafe(self._on_lost)
                 return
@@ -146,17 +239,39 @@ class Keeper:
                 # Nobody can take it while the store is away either; we go on and leave only on proof of a higher fence.
                 log.warning("the lease could not be renewed", extra={"why": e.reason})
 
+    def _renew(self) -> None:
+        if self._held is not None:
+            leases, grant = self._held
+            self._held = leases, leases.renew(grant, TTL_S)
+        elif self._take is not None:
+            self._held = self._take()
+            log.info("the lease that the store could not give is ours now", extra={"fence": self.fence})
+
+    def row(self) -> Lease | None:
+        """The room's lease as the store has it now; blocking.
+
+        Raises:
+            StoreUnavailable: The store did not answer, or never has in this call.
+        """
+        if self._held is None:
+            raise StoreUnavailable("the leases", "the call began without them")
+        leases, grant = self._held
+        return leases.read(grant.name)
+
     @property
     def closing(self) -> bool:
         """Whether the room is ours to delete."""
-        return self._grant.state == LeaseState.CLOSING
+        return self._held is not None and self._held[1].state == LeaseState.CLOSING
 
     def begin_closing(self) -> bool:
         """Refuse claims while the room is deleted; blocking. False: another agent has the room, leave it alone."""
         with self._lock:
             self._stop.set()
+            if self._held is None:
+                return False
+            leases, grant = self._held
             try:
-                self._grant = self._leases.move(self._grant, LeaseState.CLOSING, CLOSING_TTL_S)
+                self._held = leases, leases.move(grant, LeaseState.CLOSING, CLOSING_TTL_S)
             except FencedOut:
                 return False
             return True
@@ -165,8 +280,11 @@ class Keeper:
         """Give the room back; blocking. The thread ends."""
         with self._lock:
             self._stop.set()
-            self._leases.release(self._grant)
-        self._leases.close()
+            if self._held is None:
+                return
+            leases, grant = self._held
+            leases.release(grant)
+        leases.close()
 
     def stop(self) -> None:
         """Stop renewing without giving back: the room is another's."""

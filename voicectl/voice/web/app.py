@@ -1,6 +1,7 @@
 """The control plane over HTTP: token endpoint, health, what the page needs to know, the page itself. One origin.
 
-Not here: minting (tokens.py), what a call does with a token (call.py).
+Not here: minting (tokens.py), what a call does with a token (call.py), LiveKit's reports (webhooks.py), the figures
+(metrics.py).
 """
 
 from __future__ import annotations
@@ -18,27 +19,31 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from voicectl.memory import room_log
 from voicectl.memory.errors import SettingError, StoreUnavailable
 from voicectl.memory.store.engine import Store, open_store
 from voicectl.memory.store.leases import Leases, open_leases
-from voicectl.memory.sync.figures import sync_figures
-from voicectl.memory.sync.states import Outage
 from voicectl.voice.build import build_id
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.desk_list import DESKS, DeskInfo, all_desks, is_ours
 from voicectl.voice.errors import DeskUnknown
 from voicectl.voice.rooms.admin import room_admin
+from voicectl.voice.rooms.busy import lines
 from voicectl.voice.rooms.reconciler import Reconciler
-from voicectl.voice.rooms.registry import live_calls, live_workers
+from voicectl.voice.rooms.registry import live_workers
+from voicectl.voice.rooms.wake import Wake
+from voicectl.voice.web.metrics import figures
 from voicectl.voice.web.tokens import NotVouched, TokenRequest, customer_in, mint
+from voicectl.voice.web.webhooks import Webhooks, routes
 
 log = logging.getLogger(__name__)
 
 STATIC = Path(__file__).with_name("static")
 MAX_BODY_BYTES = 16_384
 PROBE_S = 2.0
+TIDY_S = 6 * 3600.0
 
 
 class Problem(Exception):
@@ -59,11 +64,15 @@ def create_app(settings: VoiceSettings) -> FastAPI:
         timeout = aiohttp.ClientTimeout(total=PROBE_S)
         async with aiohttp.ClientSession(timeout=timeout) as client, room_admin(settings) as admin:
             app.state.client = client
+            app.state.wake = wake = Wake(leases)
             # Workers heal rooms too; this one is still here when the only worker has died.
-            healing = asyncio.create_task(Reconciler("web", settings, store, leases, admin).run())
+            healing = asyncio.create_task(Reconciler("web", settings, store, leases, admin, wake=wake).run())
+            tidying = asyncio.create_task(_tidy(store))
             yield
             healing.cancel()
-            await asyncio.gather(healing, return_exceptions=True)
+            tidying.cancel()
+            await asyncio.gather(healing, tidying, return_exceptions=True)
+            wake.close()
         leases.close()
         store.close()
 
@@ -99,11 +108,14 @@ def create_app(settings: VoiceSettings) -> FastAPI:
         response.headers.setdefault("Content-Security-Policy", policy)
         return response
 
+    webhooks = Webhooks(settings, lambda: app.state.wake.poke())
+    app.include_router(routes(webhooks))
+
     @app.post("/api/token", status_code=201)
     async def token(request: Request, wanted: TokenRequest) -> dict[str, str]:
         if settings.auth == "demo" and request.client and not _is_loopback(request.client.host):
             raise Problem(403, "demo mode serves this machine only", "Set VOICE_AUTH=jwt to serve others.")
-        await _room_for_one_more(app.state.leases)
+        await _room_for_one_more(app.state.leases, settings.agent_name)
         desk = (wanted.room_config.agents[0].agent_name if wanted.room_config.agents else "") or settings.default_desk
         try:
             customer, name = customer_in(settings, wanted, request.headers.get("authorization", ""))
@@ -139,8 +151,13 @@ def create_app(settings: VoiceSettings) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics() -> PlainTextResponse:
-        mirrored = app.state.store if settings.backend == "letta" else None
-        text = await asyncio.to_thread(figures, app.state.leases, mirrored)
+        text = await asyncio.to_thread(
+            figures,
+            app.state.leases,
+            app.state.store,
+            mirrored=settings.backend == "letta",
+            webhooks=webhooks.counts,
+        )
         return PlainTextResponse(text, media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/healthz")
@@ -160,39 +177,6 @@ def create_app(settings: VoiceSettings) -> FastAPI:
             return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-store"})
 
     return app
-
-
-def figures(leases: Leases, mirrored: Store | None) -> str:
-    """The state of the installation in Prometheus' text format; a store that does not answer is itself a figure.
-
-    Args:
-        leases: The leases.
-        mirrored: The store whose turns are mirrored into Letta; None: they are not.
-    """
-    registry = CollectorRegistry()
-
-    def gauge(name: str, help_text: str, value: float) -> None:
-        Gauge(name, help_text, registry=registry).set(value)
-
-    try:
-        workers = live_workers(leases)
-        gauge("voice_calls", "Calls with an agent or one on its way", len(live_calls(leases)))
-        gauge("voice_workers", "Workers that are registered and alive", len(workers))
-        gauge("voice_capacity", "Calls that all workers take at a time", sum(int(w["capacity"]) for w in workers))
-        gauge("voice_store_up", "Whether the store of leases answers", 1)
-    except StoreUnavailable:
-        gauge("voice_store_up", "Whether the store of leases answers", 0)
-    try:
-        if mirrored is not None:
-            sync = sync_figures(mirrored)
-            gauge("voice_sync_lag_seconds", "Age of the oldest turn that is not in Letta yet", sync.lag_ms / 1000)
-            gauge("voice_sync_backlog", "Turns that are not in Letta yet", sync.backlog)
-            gauge("voice_sync_dead_letters", "Turns and calls that Letta does not take", sync.dead_letters)
-            gauge("voice_sync_failing", "Customers who cannot be mirrored now", len(sync.failing))
-            gauge("voice_sync_up", "Whether a syncer is there and Letta answers it", sync.outage == Outage.UP)
-    except StoreUnavailable as e:
-        log.warning("the figures of the mirroring are missing", extra={"why": e.reason})
-    return generate_latest(registry).decode()
 
 
 def content_policy(livekit_url: str) -> str:
@@ -217,6 +201,16 @@ def _is_loopback(host: str) -> bool:
     return host in ("::1", "localhost", "testclient") or host.startswith("127.")
 
 
+async def _tidy(store: Store) -> None:
+    """Keep the log of rooms at its length, until cancelled."""
+    while True:
+        try:
+            await asyncio.to_thread(room_log.prune, store)
+        except StoreUnavailable as e:
+            log.warning("the log of rooms is pruned another time", extra={"why": e.reason})
+        await asyncio.sleep(TIDY_S)
+
+
 async def _desks(store: Store) -> tuple[DeskInfo, ...]:
     """All desks; of a store that does not answer only ours, which need none."""
     try:
@@ -226,15 +220,13 @@ async def _desks(store: Store) -> tuple[DeskInfo, ...]:
         return DESKS
 
 
-async def _room_for_one_more(leases: Leases) -> None:
+async def _room_for_one_more(leases: Leases, agent_name: str) -> None:
     """Refuse a customer now whom nobody could answer."""
     try:
-        workers = await asyncio.to_thread(live_workers, leases)
-        calls = len(await asyncio.to_thread(live_calls, leases))
+        rows = await asyncio.to_thread(leases.rows, taken=True)
     except StoreUnavailable:
         return  # the offer decides; a store that stands still must not keep customers out
-    capacity = sum(int(w["capacity"]) for w in workers)
-    if workers and calls >= capacity:
+    if lines(rows, agent_name).full:
         raise Problem(503, "all lines are busy, please try again in a moment", headers={"Retry-After": "10"})
 
 
