@@ -75,11 +75,10 @@ class Crowd:
         self._news: Any = _SPAWN.Queue()
         self._start_at: Any = _SPAWN.Value("d", 0.0)
         self._over = _SPAWN.Event()
+        self._served: Any = _SPAWN.Value("i", 0)
         self._parts = [tickets[at : at + AT_MOST] for at in range(0, len(tickets), AT_MOST)]
-        self._processes = [
-            _SPAWN.Process(target=_customers, args=(p, self._start_at, self._over, self._news, ask_every_s))
-            for p in self._parts
-        ]
+        shared = (self._start_at, self._over, self._served, self._news, ask_every_s)
+        self._processes = [_SPAWN.Process(target=_customers, args=(p, *shared)) for p in self._parts]
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._start)
@@ -91,6 +90,11 @@ class Crowd:
         for _ in self._processes:
             assert self._news.get(timeout=READY_S) == "ready"
         self._start_at.value = time.monotonic() + AHEAD_S
+
+    @property
+    def served(self) -> int:
+        """How many have heard an agent so far."""
+        return int(self._served.value)
 
     async def hang_up(self) -> list[Experience]:
         """All of them leave; what they experienced."""
@@ -110,12 +114,15 @@ class Crowd:
                 process.join()
 
 
-def _customers(tickets: list[Ticket], start_at: Any, over: Event, news: Any, ask_every_s: float) -> None:
+def _customers(tickets: list[Ticket], start_at: Any, over: Event, served: Any, news: Any, ask_every_s: float) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     news.put("ready")
     while not start_at.value:
         time.sleep(0.01)
-    news.put(asyncio.run(_all(tickets, float(start_at.value), over, ask_every_s)))
+    news.put(asyncio.run(_all(tickets, float(start_at.value), over, served, ask_every_s)))
+    news.close()
+    news.join_thread()
+    os._exit(0)  # LiveKit's threads may panic at an ordinary exit (rtc 1.1)
 
 
 def _end_with_parent() -> None:
@@ -124,11 +131,13 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-async def _all(tickets: list[Ticket], start_at: float, over: Event, ask_every_s: float) -> list[Experience]:
-    return list(await asyncio.gather(*(_one(t, start_at, over, ask_every_s) for t in tickets)))
+async def _all(
+    tickets: list[Ticket], start_at: float, over: Event, served: Any, ask_every_s: float
+) -> list[Experience]:
+    return list(await asyncio.gather(*(_one(t, start_at, over, served, ask_every_s) for t in tickets)))
 
 
-async def _one(ticket: Ticket, start_at: float, over: Event, ask_every_s: float) -> Experience:
+async def _one(ticket: Ticket, start_at: float, over: Event, served: Any, ask_every_s: float) -> Experience:
     one = Experience(ticket.room)
     await asyncio.sleep(max(0.0, start_at - time.monotonic()))
     try:
@@ -136,7 +145,9 @@ async def _one(ticket: Ticket, start_at: float, over: Event, ask_every_s: float)
             one.connected_s = round(line.joined_at - start_at, 2)
             asking = asyncio.create_task(_ask(line, one, ask_every_s, over)) if ask_every_s else None
             while not over.is_set():
-                _look(line, one, start_at)
+                if _look(line, one, start_at):
+                    with served.get_lock():
+                        served.value += 1
                 await asyncio.sleep(0.05)
             if asking is not None:
                 await asking  # who has asked hears the answer
@@ -147,15 +158,18 @@ async def _one(ticket: Ticket, start_at: float, over: Event, ask_every_s: float)
     return one
 
 
-def _look(line: Line, one: Experience, start_at: float) -> None:
+def _look(line: Line, one: Experience, start_at: float) -> bool:
+    """Whether an agent was heard just now, for the first time."""
     now = round(time.monotonic() - start_at, 2)
-    if one.heard_s is None:
+    heard_before = one.heard_s is not None
+    if not heard_before:
         first = [at for s in line.sounds.values() if (at := s.first(line.joined_at)) is not None]
         one.heard_s = round(min(first) - start_at, 2) if first else None
     if one.busy_s is None and BUSY in (json.loads(line.room.metadata or "{}") or {}):
         one.busy_s = now
     if one.ended_s is None and line.disconnected:
         one.ended_s, one.why = now, line.disconnected
+    return one.heard_s is not None and not heard_before
 
 
 async def _ask(line: Line, one: Experience, every_s: float, over: Event) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -91,15 +91,10 @@ def _experienced(many: list[Experience]) -> dict[str, Any]:
     }
 
 
-async def _wait(crowd_s: float, enough: Any) -> None:
-    deadline = time.monotonic() + crowd_s
-    while not await enough() and time.monotonic() < deadline:
+async def _wait(longest_s: float, enough: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + longest_s
+    while not enough() and time.monotonic() < deadline:
         await asyncio.sleep(0.1)
-
-
-async def _holders(house: House, rooms: set[str]) -> int:
-    rows = await asyncio.to_thread(house.leases.rows)
-    return sum(r.name.removeprefix("room:") in rooms and r.state == LeaseState.HELD and r.live for r in rows)
 
 
 async def bursts(house: House, admin: RoomAdmin, count: int, lines: int) -> dict[str, Any]:
@@ -112,10 +107,8 @@ async def bursts(house: House, admin: RoomAdmin, count: int, lines: int) -> dict
             await asyncio.to_thread(house.first.wait_listed)
         before = weigh(house)
         tickets = [house.ticket() for _ in range(lines)]
-        rooms = {t.room for t in tickets}
         async with Crowd(tickets) as crowd:
-            await _wait(SERVED_S, lambda rooms=rooms: _all_held(house, rooms))
-            await asyncio.sleep(3)  # the last one's greeting
+            await _wait(SERVED_S, lambda crowd=crowd: crowd.served >= lines)
             many = await crowd.hang_up()
         one = {"worker": "warm" if number else "cold", **_experienced(many)}
         # The first calls of a worker load what it keeps: from then on nothing may grow.
@@ -127,20 +120,14 @@ async def bursts(house: House, admin: RoomAdmin, count: int, lines: int) -> dict
     return found | {"as_promised": all(b["as_promised"] for b in found["bursts"])}
 
 
-async def _all_held(house: House, rooms: set[str]) -> bool:
-    return await _holders(house, rooms) == len(rooms)
-
-
 async def capacity(house: House, admin: RoomAdmin, count: int, lines: int, more: int) -> dict[str, Any]:
     """More customers than lines, with tokens of when lines were free: each is served, or told, then served or ended."""
     found: dict[str, Any] = {"rounds": []}
     for number in range(count):
         before = weigh(house)
         tickets = [house.ticket() for _ in range(lines + more)]
-        rooms = {t.room for t in tickets}
         async with Crowd(tickets) as crowd:
-            await _wait(SERVED_S, lambda rooms=rooms: _held_at_least(house, rooms, lines))
-            await asyncio.sleep(TOLD_S)
+            await _wait(SERVED_S, lambda crowd=crowd: crowd.served >= lines)
             refused = await asyncio.to_thread(_token_status, house)
             await asyncio.sleep(QUEUE_S + ENDED_S)
             many = await crowd.hang_up()
@@ -171,10 +158,6 @@ async def capacity(house: House, admin: RoomAdmin, count: int, lines: int, more:
     return found | {"as_promised": all(r["as_promised"] for r in found["rounds"])}
 
 
-async def _held_at_least(house: House, rooms: set[str], lines: int) -> bool:
-    return await _holders(house, rooms) >= lines
-
-
 def _token_status(house: House) -> int:
     wanted = {"participant_identity": "user:late"}
     return httpx.post(f"{house.first.url}/api/token", json=wanted, timeout=5, trust_env=False).status_code
@@ -198,7 +181,7 @@ async def saturated(house: House, admin: RoomAdmin, lines: int, duration_s: floa
     tickets = [house.ticket() for _ in range(lines)]
     rooms = {t.room for t in tickets}
     async with Crowd(tickets, ASK_EVERY_S) as crowd:
-        await _wait(SERVED_S, lambda: _all_held(house, rooms))
+        await _wait(SERVED_S, lambda: crowd.served >= lines)
         fences = await asyncio.to_thread(_fences, house, rooms)
         with burning():
             began, lowest = time.monotonic(), 1.0e9
@@ -233,7 +216,7 @@ async def stalls(house: House, admin: RoomAdmin, lines: int, seconds_locked: lis
         tickets = [house.ticket() for _ in range(lines)]
         rooms = {t.room for t in tickets}
         async with Crowd(tickets, ASK_OFTEN_S) as crowd:
-            await _wait(SERVED_S, lambda rooms=rooms: _all_held(house, rooms))
+            await _wait(SERVED_S, lambda crowd=crowd: crowd.served >= lines)
             await asyncio.sleep(2 * ASK_OFTEN_S)
             fences, noted = await asyncio.to_thread(_fences, house, rooms), await asyncio.to_thread(house.noted)
             with locked(*files):
@@ -241,7 +224,7 @@ async def stalls(house: House, admin: RoomAdmin, lines: int, seconds_locked: lis
             await asyncio.sleep(2 * ASK_OFTEN_S + SETTLED_S)
             after, since = await asyncio.to_thread(_fences, house, rooms), await asyncio.to_thread(house.noted)
             many = await crowd.hang_up()
-        await _wait(LEFT_S, lambda: asyncio.to_thread(_replayed, house))
+        await _wait(LEFT_S, lambda: _replayed(house))
         one = {
             **_experienced(many),
             "fences_unchanged": fences == after and len(fences) == lines,

@@ -287,7 +287,8 @@ async def test_a_customer_whom_nobody_could_answer_is_told_and_tries_again(
 ) -> None:
     leases = open_leases(installation.settings)
     (worker,) = registry.live_workers(leases)
-    lines = [registry.claim(leases, f"elsewhere-{n}", f"agent-{n}", "nobody") for n in range(worker["capacity"])]
+    name = installation.settings.agent_name
+    lines = [registry.claim(leases, f"elsewhere-{n}", f"agent-{n}", name) for n in range(worker["capacity"])]
     told = tab.page.get_by_test_id("error")
 
     await tab.page.get_by_test_id("start").click()

@@ -41,6 +41,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self._until = 0.0
         self._state = LeaseState.FREE
         self._fences: list[int] = []
+        self._row: tuple[int, str] | None = None  # fence and nonce: what a taking over must have seen
 
     def teardown(self) -> None:
         self._leases.close()
@@ -58,6 +59,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert grant.fence > max(self._fences, default=0), "a fence grows with each grant"
         self._fences.append(grant.fence)
         self._holder, self._until, self._state = grant, self._now + TTL_S, state
+        self._row = grant.fence, grant.nonce
         return grant
 
     @rule(target=grants, owner=st.sampled_from(["p1", "p2", "p3"]))
@@ -86,7 +88,11 @@ class LeaseMachine(RuleBasedStateMachine):
     def release(self, grant: Grant) -> None:
         self._leases.release(grant)
         if self._is_holder(grant):
-            self._state, self._holder = LeaseState.FREE, None
+            self._state, self._holder, self._until = LeaseState.FREE, None, self._now
+            row = self._leases.read(NAME)
+            assert row is not None
+            assert row.nonce != grant.nonce, "a renewal that comes late would bring it back"
+            self._row = row.fence, row.nonce
 
     @rule(grant=grants, state=st.sampled_from([LeaseState.HELD, LeaseState.CLOSING]))
     def move(self, grant: Grant, state: LeaseState) -> None:
@@ -110,8 +116,8 @@ class LeaseMachine(RuleBasedStateMachine):
         nobody = Grant(NAME, "reconciler", 0, "none", LeaseState.TAKEOVER)
         if lease is None:
             return nobody
-        same = self._holder is not None and (lease.fence, lease.nonce) == (self._holder.fence, self._holder.nonce)
-        may = same and self._state in (LeaseState.ACCEPTED, LeaseState.HELD) and (proven or not self._live)
+        same = (lease.fence, lease.nonce) == self._row
+        may = same and self._state != LeaseState.CLOSING and (proven or self._now >= self._until)
         try:
             grant = self._leases.take_over(lease, "reconciler", TTL_S, proven_dead=proven)
         except FencedOut:
