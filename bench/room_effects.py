@@ -8,7 +8,6 @@ noted), and its successor answers. Counted in the business database; judged by s
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -135,20 +134,3 @@ async def effects(here: House, admin: RoomAdmin, each: int) -> dict[str, Any]:
         "wrong": wrong[:10],
         "as_promised": not wrong,
     }
-
-
-def main() -> None:
-    """By itself, for a look: python -m bench.room_effects EACH."""
-    from bench.room_house import house
-    from voicectl.voice.rooms.admin import room_admin
-
-    async def work(here: House) -> dict[str, Any]:
-        async with room_admin(here.first.settings) as admin:
-            return await effects(here, admin, int(sys.argv[1]))
-
-    with house() as here:
-        print(json.dumps(asyncio.run(work(here)), indent=1))
-
-
-if __name__ == "__main__":
-    main()

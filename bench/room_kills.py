@@ -301,13 +301,17 @@ async def _left_and_back(house: House, admin: RoomAdmin) -> float:
 
 
 async def _emptied(house: House, admin: RoomAdmin) -> float:
-    """Agent dies and customer goes in the same moment: the room lives on with nobody, and no job comes by token."""
+    """The agent stands still while the customer goes, and dies: the room lives on, and no job comes by token."""
     ticket = house.ticket()
     async with Watch(ticket.room, admin, house.leases) as watch, Line(ticket.url, ticket.token) as line:
         first = Call(line, watch, ticket)
         await first.greeted()
-        os.kill(await first.pid(), signal.SIGKILL)
+        pid = await first.pid()
+        os.kill(pid, signal.SIGSTOP)  # else it would end the call and the room
         await line.hang_up()
+        while watch.now.others:
+            await asyncio.sleep(0.02)
+        os.kill(pid, signal.SIGKILL)
     await asyncio.sleep(LONG_AWAY_S)
     async with call(house, admin, ticket) as on:
         return await _served(on, on.line.joined_at)

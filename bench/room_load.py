@@ -56,17 +56,17 @@ def weigh(house: House) -> Weight:
     return Weight(len(worker.children(recursive=True)), worker.num_fds())
 
 
-async def left_over(house: House, admin: RoomAdmin, before: Weight) -> list[str]:
-    """What is still there after LEFT_S that was not there before any call."""
+async def left_over(house: House, admin: RoomAdmin, before: Weight, *, first: bool) -> list[str]:
+    """What is still there after LEFT_S that was not there before; the first calls of a worker open what it keeps."""
     deadline = time.monotonic() + LEFT_S
-    while left := await _left(house, admin, before):
+    while left := await _left(house, admin, before, files=not first):
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.5)
     return left
 
 
-async def _left(house: House, admin: RoomAdmin, before: Weight) -> list[str]:
+async def _left(house: House, admin: RoomAdmin, before: Weight, *, files: bool) -> list[str]:
     rooms = [r.name for r in await admin.rooms() if not r.name.startswith("canary-")]
     rows = await asyncio.to_thread(house.leases.rows)
     leases = [r.name for r in rows if r.name.startswith("room:") and r.live and r.state in LIVE]
@@ -74,7 +74,7 @@ async def _left(house: House, admin: RoomAdmin, before: Weight) -> list[str]:
     left = [f"rooms {rooms}"] if rooms else []
     left += [f"leases {leases}"] if leases else []
     left += [f"{now.processes} processes, {before.processes} before"] if now.processes > before.processes else []
-    left += [f"{now.files} files, {before.files} before"] if now.files > before.files + SPARE_FILES else []
+    left += [f"{now.files} files, {before.files} before"] if files and now.files > before.files + SPARE_FILES else []
     return left
 
 
@@ -111,9 +111,7 @@ async def bursts(house: House, admin: RoomAdmin, count: int, lines: int) -> dict
             await _wait(SERVED_S, lambda crowd=crowd: crowd.served >= lines)
             many = await crowd.hang_up()
         one = {"worker": "warm" if number else "cold", **_experienced(many)}
-        # The first calls of a worker load what it keeps: from then on nothing may grow.
-        left = await left_over(house, admin, before)
-        one["left_over"] = left if number else [x for x in left if "files" not in x]
+        one["left_over"] = await left_over(house, admin, before, first=number == 0)
         one["as_promised"] = one["heard"] == lines and not (one["two_voices"] or one["failed"] or one["left_over"])
         found["bursts"].append(one)
         print(f"burst {number}: {one}", file=sys.stderr, flush=True)
@@ -141,7 +139,7 @@ async def capacity(house: House, admin: RoomAdmin, count: int, lines: int, more:
             "busy_then_ended": sum(e.ended_s is not None for e in waited),
             "token_endpoint_when_full": refused,
             "told_late_or_never": [e.room for e in many if e.busy_s is None and e.heard_s is None],
-            "left_over": await left_over(house, admin, before),
+            "left_over": await left_over(house, admin, before, first=number == 0),
         }
         late = [e for e in waited if (e.busy_s or 0) - (e.connected_s or 0) > TOLD_S]
         one["as_promised"] = (
@@ -202,7 +200,7 @@ async def saturated(house: House, admin: RoomAdmin, lines: int, duration_s: floa
         "taken_over": (await asyncio.to_thread(house.noted))[RoomEvent.TAKEOVER],
         "asked": sum(e.asked for e in many),
         "answered": sum(e.answered for e in many),
-        "left_over": await left_over(house, admin, before),
+        "left_over": await left_over(house, admin, before, first=True),
     }
     one_voice = not found["two_voices"] and not found["failed"] and found["heard"] == lines
     return found | {"as_promised": one_voice and found["fences_unchanged"] and found["taken_over"] == 0}

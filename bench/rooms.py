@@ -1,6 +1,6 @@
 """One voice in every room, whatever is injected, killed, frozen or restarted: measured by sound, on a real server.
 
-    python bench/rooms.py all                          (everything at full count: about two hours)
+    python bench/rooms.py all                          (everything at full count: about 80 minutes)
     python bench/rooms.py injections --count 200 --bystanders 50 --seed 1
     python bench/rooms.py job-kills --count 100
     python bench/rooms.py freeze --count 20
@@ -11,9 +11,11 @@
     python bench/rooms.py capacity
     python bench/rooms.py saturated --minutes 10
     python bench/rooms.py stalls                       (5, 30 and 60 s)
+    python bench/rooms.py effects --count 25
 
 Scripted engines on loopback, so that a job is light and the machine is not the limit. Prints JSON with the seed; exits
-with 1 where something was not as promised. What is done: room_injections.py, room_kills.py, room_load.py.
+with 1 where something was not as promised. What is done: room_injections.py, room_kills.py, room_load.py,
+room_effects.py.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bench.room_effects import effects  # noqa: E402
 from bench.room_house import House, house  # noqa: E402
 from bench.room_injections import injections  # noqa: E402
 from bench.room_kills import freezes, job_kills, new_rooms, server_restarts, worker_kills  # noqa: E402
@@ -52,6 +55,7 @@ FULL = {
     "capacity": 2,
     "saturated": 1,
     "stalls": 3,
+    "effects": 25,
 }
 SHORT = {**dict.fromkeys(FULL, 1), "injections": 20, "bystanders": 3, "job-kills": 10, "freeze": 3, "worker-kills": 3}
 SHORT |= {"server-restarts": 2, "new-rooms": 4}
@@ -81,6 +85,8 @@ async def part(what: str, here: House, given: argparse.Namespace, counts: dict[s
             return await saturated(here, admin, LINES, given.minutes * 60)
         if what == "stalls":
             return await stalls(here, admin, LINES // 2, STALLS_S[:count])
+        if what == "effects":
+            return await effects(here, admin, count)
         work = {"job-kills": job_kills, "freeze": freezes, "server-restarts": server_restarts, "new-rooms": new_rooms}
         return await work[what](here, admin, count)
 

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from bench import room_injections, room_kills
+from bench.room_effects import POINTS, effects
 from bench.room_house import House, house
 from bench.room_injections import injections
 from bench.room_kills import freezes, job_kills, server_restarts
@@ -20,12 +22,22 @@ from voicectl.voice.rooms.admin import room_admin
 pytestmark = [pytest.mark.live, pytest.mark.alone, pytest.mark.timeout(240)]
 SEED = 6
 LINES = 10
+SLOWER = 3  # than the bench's limits: how fast it is on a quiet machine is the bench's to say
 
 
 @pytest.fixture(scope="module")
 def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     with house(settings={"VOICE_CAPACITY": str(LINES)}, root=tmp_path_factory.mktemp("rooms")) as up:
         yield up
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here it counts that it happens, each time and to the right one."""
+    monkeypatch.setattr(room_injections, "WITHIN_S", room_injections.WITHIN_S * SLOWER)
+    monkeypatch.setattr(room_injections, "GAP_S", room_injections.GAP_S * SLOWER)
+    for limit in ("JOB_S", "FROZEN_S", "WORKER_S", "WORKER_FROZEN_S"):
+        monkeypatch.setattr(room_kills, limit, getattr(room_kills, limit) * SLOWER)
 
 
 async def measured(rooms: House, work: Any, *counts: int) -> dict[str, Any]:
@@ -57,6 +69,13 @@ async def test_a_frozen_an_evicted_and_a_fenced_out_job_say_no_word_more(rooms: 
 async def test_a_restarted_server_leaves_one_agent_in_the_room(rooms: House) -> None:
     found = await measured(rooms, server_restarts, 2)
 
+    assert found["wrong"] == []
+
+
+async def test_a_job_that_dies_in_a_tool_leaves_one_effect_and_its_successor_says_so(rooms: House) -> None:
+    found = await measured(rooms, effects, 1)
+
+    assert found["killed"] == len(POINTS)
     assert found["wrong"] == []
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench import room_kills
 from bench.room_house import House, call, house
 from bench.room_kills import worker_kills
 from voicectl.voice.rooms.admin import room_admin
@@ -41,7 +42,11 @@ async def test_a_token_of_either_control_plane_leads_to_an_agent(machines: House
     assert answers == speaks
 
 
-async def test_when_a_worker_dies_or_stands_still_the_other_goes_on_with_its_call(machines: House) -> None:
+async def test_when_a_worker_dies_or_stands_still_the_other_goes_on_with_its_call(
+    machines: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for limit in ("WORKER_S", "WORKER_FROZEN_S"):  # how fast it is on a quiet machine is the bench's to say
+        monkeypatch.setattr(room_kills, limit, getattr(room_kills, limit) * 3)
     async with room_admin(machines.first.settings) as admin:
         found = await worker_kills(machines, admin, 3, 1)
 

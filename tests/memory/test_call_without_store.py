@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,9 @@ from sqlalchemy import select, update
 from tests.support.waiting import wait_for
 from voicectl.memory import calls
 from voicectl.memory.calls import Call, CallState, call_without_store, open_call
+from voicectl.memory.errors import FencedOut
 from voicectl.memory.forget import Forgetting
+from voicectl.memory.identity import hashed
 from voicectl.memory.journal import Journal, replay_left_journals
 from voicectl.memory.recorder import Recorder, Role, Turn
 from voicectl.memory.store.engine import Store
@@ -30,6 +34,15 @@ def rows(store: Store) -> list[tuple[str, str, int, str]]:
     with store.read() as connection:
         statement = select(table.c.id, table.c.state, turns.c.seq, turns.c.text).join(turns)
         return [tuple(r) for r in connection.execute(statement.order_by(table.c.id, turns.c.seq))]
+
+
+@contextmanager
+def locked_writer(store: Store) -> Iterator[None]:
+    """The store takes nothing while this lasts; on PostgreSQL the calls' rows are locked, as by a long transaction."""
+    with store.write() as connection:
+        if not store.is_sqlite:
+            connection.execute(select(table.c.id).with_for_update())
+        yield
 
 
 @pytest.fixture
@@ -144,3 +157,73 @@ def test_an_ended_call_of_that_id_is_not_opened_again(store: Store, begun: Call)
     again = open_call(store, customer="user:1", room="r1", desk="assistant", fence=2, begun=begun)
 
     assert again.id != begun.id
+
+
+def test_what_it_says_after_it_went_up_in_another_call_is_found_by_that_calls_successor(
+    store: Store, begun: Call, journals: Path
+) -> None:
+    open_call(store, customer="user:1", room="r1", desk="assistant", fence=1)
+    recorder = Recorder(store, begun, journal_dir=journals)
+    recorder.add(said(1))
+    opened = open_call(store, customer="user:1", room="r1", desk="assistant", fence=2, begun=begun)
+    recorder.opened(opened)
+    wait_for(lambda: "" if rows(store) and not list(journals.glob("*")) else "not written")
+    with locked_writer(store):  # the store is away again, and the job dies
+        recorder.add(said(2))
+        assert recorder.flush(5)
+        left = {path.name: path.read_bytes() for path in journals.glob("*.jsonl")}
+    recorder.close()
+
+    assert list(left) == [f"{opened.id}.jsonl"]
+    assert b"turn 2" in left[f"{opened.id}.jsonl"]
+
+
+def test_what_its_predecessor_left_comes_before_its_own_words(store: Store, begun: Call, journals: Path) -> None:
+    first = open_call(store, customer="user:1", room="r1", desk="assistant", fence=1)
+    Journal(journals / f"{first.id}.jsonl", 1).append([said(1)])
+    recorder = Recorder(store, begun, journal_dir=journals)
+    recorder.add(said(2))
+    assert recorder.flush(5)
+
+    recorder.opened(open_call(store, customer="user:1", room="r1", desk="assistant", fence=3, begun=begun))
+    recorder.add(said(3))
+    recorder.close()
+
+    assert rows(store) == [(first.id, "open", n, f"turn {n}") for n in (1, 2, 3)]
+    assert not list(journals.glob("*"))
+
+
+def test_a_job_whose_customer_was_forgotten_meanwhile_is_told_to_leave(store: Store, begun: Call) -> None:
+    with store.write() as connection:
+        gone = {"customer": hashed("user:1"), "generation": 2, "letta": "none", "at_ms": begun.began_ms + 1}
+        connection.execute(forgotten.insert().values(**gone))
+
+    with pytest.raises(FencedOut):
+        open_call(store, customer="user:1", room="r1", desk="assistant", fence=1, begun=begun)
+
+
+def test_a_journal_that_says_nonsense_about_its_call_or_is_a_copy_does_not_stop_the_others(
+    store: Store, begun: Call, journals: Path
+) -> None:
+    Journal(journals / f"{begun.id}.jsonl", 0, begun).append([said(1)])
+    whole = (journals / f"{begun.id}.jsonl").read_text()
+    (journals / "a-copy.jsonl").write_text(whole)
+    (journals / "b-room.jsonl").write_text(whole.replace('"r1"', '["r"]').replace(begun.id, "b-room"))
+    (journals / "b-long.jsonl").write_text(whole.replace('"r1"', f'"{"r" * 5000}"').replace(begun.id, "b-long"))
+
+    replay_left_journals(store, journals)
+
+    assert (begun.id, "open", 1, "turn 1") in rows(store)
+
+
+def test_one_that_is_stored_late_ends_where_its_room_has_another_by_now(
+    store: Store, begun: Call, journals: Path
+) -> None:
+    Journal(journals / f"{begun.id}.jsonl", 0, begun).append([said(1)])
+    now = open_call(store, customer="user:1", room="r1", desk="assistant", fence=1)
+
+    replay_left_journals(store, journals)
+
+    assert [r for r in rows(store) if r[0] == begun.id] == [(begun.id, "ended", 1, "turn 1")]
+    calls.begin_ending(store, now, "bye")
+    assert calls.open_call_of_room(store, "r1") == CallState.ENDING

@@ -40,6 +40,8 @@ class FakeServer:
         people: Room → who is there.
         asked: What was asked for beside looking, in order: `remove call-1 agent-2`.
         silent: Whether it answers.
+        mute: Requests that alone get no answer.
+        unlisted: Rooms of which it does not say who is there.
         dispatched: Room and metadata of each dispatch.
         on_dispatch: Called with the room and the metadata; what a worker does with the offer.
     """
@@ -49,7 +51,8 @@ class FakeServer:
         self.made: dict[str, api.Room] = {}
         self.asked: list[str] = []
         self.silent = False
-        self.mute: set[str] = set()  # requests that alone get no answer
+        self.mute: set[str] = set()
+        self.unlisted: set[str] = set()
         self.dispatched: list[tuple[str, dict[str, str]]] = []
         self.jobs: dict[str, list[api.AgentDispatch]] = {}
         self.on_dispatch: Callable[[str, dict[str, str]], None] = lambda room, metadata: None
@@ -87,6 +90,8 @@ class FakeServer:
 
     async def participants(self, room: str) -> list[api.ParticipantInfo]:
         self._answer("participants")
+        if room in self.unlisted:
+            raise ServerSilent("ws://nowhere", "list participants", "unavailable: no response from servers")
         return list(self.people.get(room, []))
 
     async def remove(self, room: str, identity: str) -> None:

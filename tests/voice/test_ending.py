@@ -140,5 +140,28 @@ async def test_who_comes_back_while_the_call_is_wound_up_finds_the_room_still_th
     store.close()
 
 
+@pytest.mark.parametrize("others", [0, 1])
+async def test_with_the_leases_away_who_is_alone_in_the_room_still_ends_it(
+    tmp_path: Path, deleted: list[str], there: list[api.ParticipantInfo], others: int
+) -> None:
+    settings = load(VoiceSettings, home=tmp_path)
+    store, leases = open_store(settings), open_leases(settings)
+    grant = leases.claim("room:r", "agent", 60.0, LeaseState.HELD)
+    call = calls.open_call(store, customer="user:1", room="r", desk="assistant", fence=grant.fence)
+    recorder = Recorder(store, call, journal_dir=tmp_path / "journal")
+    keeper = Keeper((leases, grant), lambda: None)
+    made = Ending(settings, store, call, "r", recorder, keeper)
+    kind = api.ParticipantInfo.Kind.AGENT
+    there += [api.ParticipantInfo(identity=f"agent-{n}", kind=kind) for n in range(1 + others)]
+
+    with leases.store.write():
+        await made.begin(EndReason.AGENT_ENDED)
+        await made.close_line()
+        await made.wind_up(EndReason.AGENT_ENDED)
+
+    assert deleted == ([] if others else ["r"])
+    store.close()
+
+
 def _waiting(home: Path) -> list[Turn]:
     return [turn for path in (home / "journal").glob("*.jsonl") for turn in Journal(path).read()]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -11,6 +13,7 @@ from typing import Any, cast
 import pytest
 from livekit.agents import RunContext, ToolError
 
+from tests.support.waiting import wait_until
 from voicectl.memory import calls, effects
 from voicectl.memory.config import load
 from voicectl.memory.recorder import Role, Turn, write_turn
@@ -30,6 +33,7 @@ class Orders:
         self.made: dict[str, str] = {}
         self.asked: list[str] = []
         self.at_work = self.most_at_work = 0
+        self.slow: threading.Event | None = None
         self.fails = ""  # "before" or "after" the order is taken
 
     def make(self, key: str, dish: str) -> str:
@@ -37,6 +41,8 @@ class Orders:
         self.most_at_work = max(self.most_at_work, self.at_work)
         if self.fails == "before":
             raise ConnectionError("refused")
+        if self.slow is not None:
+            self.slow.wait(5)
         assert key not in self.made
         self.made[key] = dish
         self.at_work -= 1
@@ -144,6 +150,49 @@ async def test_a_failure_after_the_effect_is_known_by_asking(store: Store, order
     orders.fails = "after"
 
     assert await tool(job(store, 1), orders)(CONTEXT, dish="pizza") == '{"ordered": "pizza"}'
+
+
+async def test_what_was_made_is_said_although_it_could_not_be_noted(store: Store, orders: Orders) -> None:
+    call = job(store, 1)
+    call.store = Store(store.url, busy_ms=20)
+    away = ExitStack()
+
+    def make(key: str, dish: str) -> str:
+        made = orders.make(key, dish)
+        away.enter_context(store.write())
+        return made
+
+    said = await Once(call, "place_order", make=make, find=orders.find)(CONTEXT, dish="pizza")
+    away.close()
+
+    assert said == '{"ordered": "pizza"}'
+    assert await tool(call, orders)(CONTEXT, dish="pizza") == said, "the key tells whoever comes next"
+    assert len(orders.made) == 1
+
+
+async def test_an_effect_belongs_to_the_turn_in_which_it_was_asked_for(store: Store, orders: Orders) -> None:
+    call = job(store, 1)
+    orders.slow = threading.Event()
+    place = tool(call, orders)
+    twice = [asyncio.create_task(place(CONTEXT, dish="pizza")) for _ in range(2)]
+    await wait_until(lambda: "" if orders.at_work else "the first is not at it")
+    call.last_user_item = "item_2"  # the customer goes on talking
+    orders.slow.set()
+
+    assert len(set(await asyncio.gather(*twice))) == 1
+    assert len(orders.made) == 1
+
+
+async def test_where_even_asking_fails_nothing_is_claimed(store: Store, orders: Orders) -> None:
+    orders.fails = "before"
+
+    def find(key: str) -> str | None:
+        raise ConnectionError("down")
+
+    place = Once(job(store, 1), "place_order", make=orders.make, find=find)
+
+    with pytest.raises(ToolError, match="not known"):
+        await place(CONTEXT, dish="pizza")
 
 
 def write(store: Store, call: MemoryCall, item: str, role: Role) -> None:

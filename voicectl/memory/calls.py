@@ -95,6 +95,8 @@ def open_call(store: Store, *, customer: str, room: str, desk: str, fence: int, 
     """
     with store.write() as connection:
         store.lock(connection, "room", room)  # a room has one call at a time, also before it has a row
+        if begun is not None and forgotten_since(connection, begun):
+            raise FencedOut(f"call {begun.id}", 0, fence)  # nothing of it is kept
         generation = ensure_customer(connection, customer)
         row = connection.execute(
             select(calls)
@@ -138,12 +140,24 @@ def insert_late(connection: Connection, begun: Call) -> Call | None:
 
     It is open: a successor goes on with it where the customer still waits, else it is abandoned like any other.
     """
-    since = select(forgotten.c.at_ms).where(forgotten.c.customer == hashed(begun.customer))
-    if (connection.execute(since).scalar() or 0) >= begun.began_ms:
+    if forgotten_since(connection, begun):
         return None
     call = replace(begun, generation=ensure_customer(connection, begun.customer), fence=0, stored=True)
     _insert(connection, call, begun.began_ms)
     return call
+
+
+def forgotten_since(connection: Connection, begun: Call) -> bool:
+    """Whether the customer of a call that is not stored was forgotten after it began."""
+    at = select(forgotten.c.at_ms).where(forgotten.c.customer == hashed(begun.customer))
+    return int(connection.execute(at).scalar() or 0) >= begun.began_ms
+
+
+def end_replaced(connection: Connection, late: Call) -> None:
+    """End a call that was stored late if its room has another one by now: a room has one call at a time."""
+    others = select(calls.c.id).where(calls.c.room == late.room, calls.c.state != CallState.ENDED)
+    if connection.execute(others.where(calls.c.id != late.id)).first() is not None:
+        _finish(connection, late.id, "replaced")
 
 
 def begin_ending(store: Store, call: Call, reason: str) -> bool:
@@ -201,7 +215,10 @@ def open_call_of_room(store: Store, room: str) -> str | None:
     """The state of the room's call that has not ended; None when there is none."""
     with store.read() as connection:
         state = connection.execute(
-            select(calls.c.state).where(calls.c.room == room, calls.c.state != CallState.ENDED).limit(1)
+            select(calls.c.state)
+            .where(calls.c.room == room, calls.c.state != CallState.ENDED)
+            .order_by(calls.c.started_ms.desc())
+            .limit(1)
         ).scalar()
     return None if state is None else str(state)
 

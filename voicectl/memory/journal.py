@@ -18,8 +18,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from voicectl.memory.calls import Call, insert_late, is_forgotten, now_ms
+from voicectl.memory.calls import Call, end_replaced, insert_late, is_forgotten, now_ms
 from voicectl.memory.errors import StoreUnavailable
+from voicectl.memory.identity import clean
 from voicectl.memory.store.engine import Store
 from voicectl.memory.store.schema import calls, turns
 from voicectl.memory.turns import Role, Turn, row_id, write_turn
@@ -107,9 +108,12 @@ class Journal:
         """The call that these turns began while the store was away; None when the store knew it."""
         try:
             with self._path.open("rb") as f:
-                return Call(**json.loads(f.readline())[OPENING])
+                begun = Call(**json.loads(f.readline())[OPENING])
         except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError):
             return None
+        words = (begun.id, begun.customer, begun.room, begun.desk)
+        whole = all(isinstance(w, str) and w == clean(w) for w in words) and isinstance(begun.began_ms, int)
+        return begun if whole and begun.id == self._path.stem else None  # a copy is not another call
 
     def clear(self, replayed: bytes) -> None:
         """Forget what was read as these bytes: the store has it. What was added since stays."""
@@ -188,8 +192,16 @@ def replay_left_journals(store: Store, journal_dir: Path, *, idle_s: float = 0) 
     Raises:
         StoreUnavailable: The store does not answer; the journals stay.
     """
-    left = [p for p in sorted(journal_dir.glob("*.jsonl")) if not idle_s or _idle_s(p) >= idle_s]
-    return sum(replay_journal(store, path) for path in left)
+    written, refused = 0, 0
+    for path in [p for p in sorted(journal_dir.glob("*.jsonl")) if not idle_s or _idle_s(p) >= idle_s]:
+        try:
+            written += replay_journal(store, path)
+            refused = 0
+        except StoreUnavailable:
+            refused += 1  # one may be what is in it; a second one after it is the store
+            if refused == 2:
+                raise
+    return written
 
 
 def _idle_s(path: Path) -> float:
@@ -245,5 +257,7 @@ def _replay(store: Store, journal: Journal, call_id: str) -> int:
             found = [entry for entry in found if row_id(entry.turn.item_id) not in stored]
         for entry in found:
             written += write_turn(connection, replace(held, fence=entry.fence or held.fence), entry.turn)
+        if row is None:
+            end_replaced(connection, held)
     journal.clear(raw)
     return written

@@ -98,7 +98,9 @@ class Recorder:
     ) -> None:
         self._store = store.impatient(PATIENCE_MS)
         self._call = call
+        self._folder = journal_dir
         self._journal = Journal(journal_dir / f"{call.id}.jsonl", call.fence, None if call.stored else call)
+        self._before: Journal | None = None  # of the call in which one that began without the store went up
         self._on_fenced_out = on_fenced_out
         self._signals = signals or Signals()
         self._queue: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -118,7 +120,10 @@ class Recorder:
 
     def opened(self, call: Call) -> None:
         """The store has a call that began without it: what waits in the journal goes there now."""
-        self._journal.opened(call.fence)
+        if call.id == self._call.id:
+            self._journal.opened(call.fence)
+        else:  # another job began it, and what it left comes first
+            self._before, self._inheriting = Journal(self._folder / f"{call.id}.jsonl", call.fence), True
         self._call = call
 
     def add(self, turn: Turn) -> None:
@@ -148,7 +153,7 @@ class Recorder:
         waiting: list[Waiting] = []
         closing = False
         while not closing:
-            again = bool(waiting) or self._journal.waiting or self._trying
+            again = bool(waiting) or self._left or self._trying
             try:
                 item = self._queue.get(timeout=RETRY_S if again else None)
                 while True:
@@ -167,13 +172,18 @@ class Recorder:
     def _settle(self) -> None:
         """Empty the journal before the call is ended, which would refuse its turns; as long as that is worth it."""
         deadline = time.monotonic() + (SETTLE_S if self._call.stored else 0)
-        while (self._journal.waiting or self._trying) and time.monotonic() < deadline:
+        while (self._left or self._trying) and time.monotonic() < deadline:
             if self._attempt is not None and self._trying:
                 self._attempt.join(SETTLE_S / 20)
             else:
                 self._try([], SETTLE_S / 20)
                 if self._refusing:
                     time.sleep(PATIENCE_MS / 1000)
+
+    @property
+    def _left(self) -> bool:
+        """Whether turns wait in a journal."""
+        return self._journal.waiting or self._before is not None
 
     @property
     def _trying(self) -> bool:
@@ -183,7 +193,7 @@ class Recorder:
     def _make_durable(self, waiting: list[Waiting]) -> list[Waiting]:
         """Turns into the store, else into the journal; returns those that neither took."""
         new = [turn for turn, _ in waiting]
-        wanted = bool(new) or self._journal.waiting
+        wanted = bool(new) or self._left
         if wanted and not self._refusing and not self._trying and self._try(new, PATIENCE_MS / 1000):
             self._are_durable(waiting)
             return []
@@ -198,7 +208,7 @@ class Recorder:
             self._signals.after_journal()
             self.figures.journalled += len(new)
             self._are_durable(waiting)
-        if self._refusing and not self._trying and self._journal.waiting:
+        if self._refusing and not self._trying and self._left:
             self._try([], PATIENCE_MS / 1000)
         return []
 
@@ -233,7 +243,9 @@ class Recorder:
 
     def _write(self, new: list[Turn], taken: threading.Event) -> None:
         try:
+            before, raw_before = self._before.entries() if self._before is not None else ([], b"")
             left, raw = self._journal.entries()
+            left = [*before, *left]
             refused: list[Turn] = []
             with self._store.write() as connection:
                 for entry in [*left, *(Entry(self._call.fence, turn) for turn in new)]:
@@ -253,6 +265,9 @@ class Recorder:
         taken.set()
         self._refusing = self._inheriting = False
         self._journal.clear(raw)
+        if self._before is not None and not self._journal.waiting:
+            self._before.clear(raw_before)
+            self._journal, self._before = self._before, None
         self._signals.after_clear()
         self.figures.recorded += len(left) + len(new) - len(refused)
         self._refused(refused)

@@ -89,11 +89,14 @@ async def join_call(ctx: JobContext, *, desk: str = "") -> MemoryCall:
     me = room.local_participant
     taking = registry.Taking(settings, room.name, me.identity, ctx.job.agent_name, me.attributes.get(Attribute.FENCE))
     fenced_out = asyncio.Event()
+    keeper: registry.Keeper | None = None
     try:
         keeper = await registry.keep(taking, fenced_out.set)
         if keeper.fence == 0:
             standing.refuse_if_second(room)
     except FencedOut as e:
+        if keeper is not None:
+            keeper.stop()
         ctx.shutdown(EndReason.FENCED_OUT)
         raise NotOurs(str(e)) from e
     try:
@@ -104,7 +107,7 @@ async def join_call(ctx: JobContext, *, desk: str = "") -> MemoryCall:
         raise NotOurs(f"no customer came to {room.name} in {settings.reconnect_grace_s} s") from e
     opening = Opening(settings, customer_of(participant), room.name, desk)
     try:
-        store, call, known, house = await asyncio.to_thread(opening.at_once, keeper.fence)
+        store, call, known, house = await opening.begin(keeper.fence)
     except FencedOut as e:
         keeper.stop()
         ctx.shutdown(EndReason.FENCED_OUT)
@@ -245,7 +248,9 @@ class MemoryCall:
         self._tasks.spawn(self._stand_guard())
         self._following = asyncio.create_task(self.knowledge.follow(), name=f"follow-memory-{self.call.id}")
         self._tasks.spawn(room.local_participant.set_attributes(self._marks()))
-        if owes_answer:
+        if self._fenced_out.is_set():  # while the engines were loaded; the guard ends it before a word
+            return
+        if owes_answer and greeting is None:
             session.say(words.CUT_OFF_ANSWERS, allow_interruptions=False, add_to_chat_ctx=False)
             session.generate_reply()
             return
@@ -257,8 +262,12 @@ class MemoryCall:
         """Go on where the earlier job died; True when the customer waits for an answer."""
         left = await asyncio.to_thread(left_in, self.store, self.call)
         for effect in left.unknown:
-            once = self.effects.get(effect.tool)
-            found = await once.settle(effect) if once is not None else None
+            try:
+                once = self.effects.get(effect.tool)
+                found = await once.settle(effect) if once is not None else None
+            except Exception:  # of the business database: it is asked again when the tool is called
+                log.exception("what a tool did is not known", extra={"tool": effect.tool})
+                found = None
             if found is not None:
                 add_result(left.history, replace(effect, result=found))
         await agent.update_chat_ctx(left.history)
@@ -295,6 +304,10 @@ class MemoryCall:
         except FencedOut:
             self._fenced_out.set()
             return
+        if self.call.continued and self._session is not None:
+            left = await asyncio.to_thread(left_in, self.store, self.call)
+            agent = self._session.current_agent
+            await agent.update_chat_ctx(agent.chat_ctx.copy().merge(left.history))
         self._recorder.opened(self.call)
         await self._ctx.room.local_participant.set_attributes(self._marks())
         await self.knowledge.refresh()
@@ -370,6 +383,8 @@ class MemoryCall:
     def _on_disconnected(self, reason: rtc.DisconnectReason.ValueType) -> None:
         if self._disconnected is None:
             self._disconnected = reason
+        if reason == rtc.DisconnectReason.PARTICIPANT_REMOVED:  # the framework would think about it for two seconds
+            self._tasks.spawn(self.end(EndReason.FENCED_OUT))
 
     async def _on_job_shutdown(self, why: str) -> None:
         if self._fenced_out.is_set() or self._disconnected == rtc.DisconnectReason.PARTICIPANT_REMOVED:

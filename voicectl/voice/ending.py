@@ -42,6 +42,7 @@ class Ending:
 
     Attributes:
         begun: Somebody asked for the end.
+        leases_away: The lease could not be moved, because the store does not answer.
     """
 
     settings: VoiceSettings
@@ -51,6 +52,7 @@ class Ending:
     recorder: Recorder
     keeper: Keeper
     begun: bool = field(default=False, init=False)
+    leases_away: bool = field(default=False, init=False)
 
     async def begin(self, reason: EndReason) -> bool:
         """Commit that the call is ending; False when it already was, or is another job's."""
@@ -70,13 +72,14 @@ class Ending:
         try:
             await asyncio.to_thread(self.keeper.begin_closing)
         except StoreUnavailable as e:
+            self.leases_away = True
             log.warning("the line stays busy until its lease runs out", extra={"why": e.reason})
 
     async def wind_up(self, reason: EndReason) -> None:
         """After the last word: turns durable, then the room and the lease, as far as they are ours."""
         await asyncio.to_thread(self.recorder.close)
         if reason == EndReason.FENCED_OUT:
-            self.keeper.stop()
+            await release(self.keeper)  # where it is still ours, because somebody put us out: a successor comes at once
             return
         if reason != EndReason.HANDED_OVER and not await self._close_room(reason):
             self.keeper.stop()  # not given back: no agent may come to this room, and a reconciler deletes it
@@ -107,7 +110,7 @@ class Ending:
 
     async def _only_agent(self, admin: RoomAdmin) -> bool:
         """Without the store nobody has a lease; who is the only agent may still end what it began."""
-        if self.keeper.fence:
+        if self.keeper.fence and not self.leases_away:
             return False
         people = await admin.participants(self.room)
         return sum(p.kind == api.ParticipantInfo.Kind.AGENT for p in people) <= 1

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MAX_METADATA = 4096
 MAX_ROOM = 300  # the store keeps so much of a room's name
+COUNT_S = 0.3  # for so long the store is asked who winds up; the claim itself then has its own time (offers.py)
 GOODBYES = 5  # jobs over capacity at once; each says two sentences from a file and needs no engine
 
 
@@ -105,9 +106,10 @@ class Intake:
         """Lines in use: of jobs that are being accepted, and of those whose call is not being wound up."""
         running = self._running()
         try:
-            running &= await asyncio.to_thread(live_calls, self._leases)
-        except StoreUnavailable as e:
-            log.warning("every job counts as a call: the store is away", extra={"why": e.reason})
+            running &= await asyncio.wait_for(asyncio.to_thread(live_calls, self._leases), COUNT_S)
+        except (StoreUnavailable, TimeoutError) as e:
+            why = getattr(e, "reason", f"no answer in {COUNT_S} s")
+            log.warning("every job counts as a call: the store is away", extra={"why": why})
         return sum(not says_goodbye(i) for i in running | self._offered)
 
     async def _refused(self, room: str, taken: int) -> None:

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any
 from livekit.agents import RunContext, ToolError
 
 from voicectl.memory import effects
+from voicectl.memory.calls import Call
 from voicectl.memory.effects import Effect, EffectState
 from voicectl.memory.errors import CallOver, FencedOut, StoreUnavailable
+from voicectl.memory.store.engine import Store
 
 if TYPE_CHECKING:
     from voicectl.voice.call import MemoryCall
@@ -54,34 +56,50 @@ class Once:
             ToolError: It was not made; in words for the model.
         """
         context.disallow_interruptions()
+        turn = self._call.last_user_item or ""  # before the wait: the customer may say more meanwhile
         async with self._call.one_effect:
             try:
-                return await self._made(arguments)
+                effect = await asyncio.to_thread(
+                    effects.begin, self._call.store, self._call.call, turn, self._tool, arguments
+                )
             except (FencedOut, CallOver, StoreUnavailable) as e:
                 log.warning("a tool did nothing", extra={"tool": self._tool, "why": str(e)})
                 raise ToolError("not done: it cannot be noted now; tell the caller so") from e
+            return await self._made(effect, arguments)
 
-    async def _made(self, arguments: dict[str, Any]) -> str:
-        call, turn = self._call, self._call.last_user_item or ""
-        effect = await asyncio.to_thread(effects.begin, call.store, call.call, turn, self._tool, arguments)
+    async def _made(self, effect: Effect, arguments: dict[str, Any]) -> str:
         if effect.state == EffectState.DONE:
             return effect.result
-        if not effect.ours and (found := await self.settle(effect)) is not None:
-            return found
         try:
-            result = await asyncio.to_thread(self._make, effect.key, **arguments)
+            found = None if effect.ours else await self.settle(effect)
+            if found is None:
+                found = await asyncio.to_thread(self._make, effect.key, **arguments)
+                await self._note(effects.done, effect, found)
         except Exception as e:  # whatever the business database raises: whether it took the effect, it knows itself
             log.exception("a tool failed", extra={"tool": self._tool})
-            if (found := await self.settle(effect)) is not None:
-                return found
-            await asyncio.to_thread(effects.failed, call.store, call.call, effect, str(e))
-            raise ToolError("not done: it failed; tell the caller so") from e
-        await asyncio.to_thread(effects.done, call.store, call.call, effect, result)
-        return result
+            found = await self._after_failure(effect, e)
+        return found
+
+    async def _after_failure(self, effect: Effect, failure: Exception) -> str:
+        try:
+            found = await self.settle(effect)
+        except Exception as e:
+            raise ToolError("it is not known whether this was done; tell the caller so") from e
+        if found is not None:
+            return found
+        await self._note(effects.failed, effect, str(failure))
+        raise ToolError("not done: it failed; tell the caller so") from failure
 
     async def settle(self, effect: Effect) -> str | None:
-        """What came of an effect that somebody began; None when it was not made."""
+        """What came of an effect that somebody began; None when it was not made. Raises what `find` raises."""
         found = await asyncio.to_thread(self._find, effect.key)
         if found is not None:
-            await asyncio.to_thread(effects.done, self._call.store, self._call.call, effect, found)
+            await self._note(effects.done, effect, found)
         return found
+
+    async def _note(self, how: Callable[[Store, Call, Effect, str], None], effect: Effect, result: str) -> None:
+        """Note what is certain; where that is not taken, whoever comes next asks the business database by the key."""
+        try:
+            await asyncio.to_thread(how, self._call.store, self._call.call, effect, result)
+        except (FencedOut, CallOver, StoreUnavailable) as e:
+            log.error("what a tool did is not noted", extra={"tool": self._tool, "key": effect.key, "why": str(e)})

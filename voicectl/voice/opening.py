@@ -15,7 +15,7 @@ from voicectl.memory import desk_prompt, profile, recall
 from voicectl.memory.calls import Call, call_without_store, open_call
 from voicectl.memory.desk_prompt import House
 from voicectl.memory.errors import Refused, StoreUnavailable
-from voicectl.memory.store.engine import Store, open_store, store_url
+from voicectl.memory.store.engine import Store, is_current, open_store, store_url
 from voicectl.voice.config import VoiceSettings
 from voicectl.voice.customer import Customer
 from voicectl.voice.rooms.registry import Keeper
@@ -23,6 +23,7 @@ from voicectl.voice.rooms.registry import Keeper
 log = logging.getLogger(__name__)
 
 PATIENCE_MS = 300  # nobody speaks while it lasts
+LONGEST_S = 1.2  # whatever a database across a network does with its connections
 AGAIN_S = 0.5
 
 
@@ -42,6 +43,20 @@ class Opening:
     room: str
     desk: str
 
+    async def begin(self, fence: int) -> tuple[Store, Call, recall.Recalled, House]:
+        """`at_once`, given up after LONGEST_S: what it still does then is found by `later`.
+
+        Raises:
+            StoreForeign: The database is not ours.
+            FencedOut: Another job has the call.
+        """
+        try:
+            return await asyncio.wait_for(asyncio.to_thread(self.at_once, fence), LONGEST_S)
+        except TimeoutError:
+            log.warning("a call begins without the store, which says nothing", extra={"room": self.room})
+        call = call_without_store(self.customer.key, self.room, self.desk)
+        return Store(store_url(self.settings)), call, recall.Recalled(self.customer.key, [], [], 0), House()
+
     def at_once(self, fence: int) -> tuple[Store, Call, recall.Recalled, House]:
         """The store, the call's record, what is known, what the desk brings; blocking, as far as the store answers.
 
@@ -49,9 +64,11 @@ class Opening:
             StoreForeign: The database is not ours.
             FencedOut: Another job has the call.
         """
-        store = self._store()
+        store = Store(store_url(self.settings))
         quick = store.impatient(PATIENCE_MS)
         try:
+            if not is_current(quick):
+                open_store(self.settings).close()  # brings it up to date
             if fence:
                 call = open_call(quick, customer=self.customer.key, room=self.room, desk=self.desk, fence=fence)
                 return store, call, self._known(quick, call), desk_prompt.read(quick, call.desk)
@@ -60,7 +77,9 @@ class Opening:
         finally:
             quick.close()
         call = call_without_store(self.customer.key, self.room, self.desk)
-        return store, call, *self._without_record(store.impatient(PATIENCE_MS))
+        if store.is_sqlite:
+            return store, call, *self._without_record(store.impatient(PATIENCE_MS))
+        return store, call, recall.Recalled(self.customer.key, [], [], 0), House()
 
     def _without_record(self, quick: Store) -> tuple[recall.Recalled, House]:
         """What can be read: a store that is locked takes nothing, but says what it has."""
@@ -70,13 +89,6 @@ class Opening:
             return recall.Recalled(self.customer.key, [], [], 0), House()
         finally:
             quick.close()
-
-    def _store(self) -> Store:
-        try:
-            return open_store(self.settings)
-        except StoreUnavailable as e:
-            log.warning("the store cannot be opened now", extra={"room": self.room, "why": e.reason})
-            return Store(store_url(self.settings))
 
     def _known(self, store: Store, call: Call) -> recall.Recalled:
         known = recall.read(store, self.customer.key, but_call=call.id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from typing import Literal
 
 from livekit.agents.llm import ChatContext, FunctionCall, FunctionCallOutput
 
@@ -49,7 +50,8 @@ def left_in(store: Store, call: Call) -> Left:
     said = recall.said_in(store, call.id, HISTORY_ITEMS)
     history = ChatContext.empty()
     for turn in said:
-        history.add_message(role="user" if turn.role == "user" else "assistant", content=turn.text)
+        role: Literal["user", "assistant"] = "user" if turn.role == "user" else "assistant"
+        history.add_message(role=role, content=turn.text, created_at=turn.at_ms / 1000)
     unsettled = effects.unsettled(store, call.id)
     for effect in unsettled:
         if effect.state == EffectState.DONE:

@@ -151,7 +151,7 @@ class Worker:
         registered = asyncio.Event()
         self.server.on("worker_registered", lambda *_: registered.set())
         store = await asyncio.to_thread(open_store, self._settings)
-        await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal")
+        await self._replay(store)
         async with room_admin(self._settings) as admin:
             name = f"worker-{os.getpid()}-{secrets.token_hex(2)}"  # another machine may have the same pid
             wake = Wake(self._leases)
@@ -187,10 +187,16 @@ class Worker:
         """Store what jobs that are gone could not, when the store is back: a call may lie in its journal alone."""
         while True:
             await asyncio.sleep(REPLAY_S)
-            try:
-                await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal", idle_s=REPLAY_S)
-            except StoreUnavailable as e:
-                log.warning("journals wait for the store", extra={"why": e.reason})
+            await self._replay(store, idle_s=REPLAY_S)
+
+    async def _replay(self, store: Store, idle_s: float = 0.0) -> None:
+        """As `replay_left_journals`; callers are served all the same, and it is tried again."""
+        try:
+            await asyncio.to_thread(replay_left_journals, store, self._settings.home / "journal", idle_s=idle_s)
+        except StoreUnavailable as e:
+            log.warning("journals wait for the store", extra={"why": e.reason})
+        except Exception:
+            log.exception("journals could not be stored")
 
     def _running(self) -> set[str]:
         return {j.accept_arguments.identity for j in self.server.active_jobs}

@@ -71,6 +71,7 @@ async def test_a_call_that_a_program_holds_by_itself_is_not_ended_for_its_empty_
     reconciler = Reconciler("test", settings, store, leases, cast(RoomAdmin, EmptyRooms()))
     open_call(store, customer="user:1", room="left", desk="assistant", fence=1)
     with Memory(settings.home / "memory.db") as memory, memory.call("user:ada") as call:
+        await reconciler._stamp()
         await reconciler.look()
         await wait_until(lambda: "" if open_call_of_room(store, "left") is None else "it is open")
         call.said("user", "I am allergic to nuts.")

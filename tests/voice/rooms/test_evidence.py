@@ -11,7 +11,7 @@ import pytest
 from voicectl.memory.config import MemorySettings, load
 from voicectl.memory.errors import StoreUnavailable
 from voicectl.memory.store.leases import Leases, open_leases
-from voicectl.voice.rooms.evidence import Evidence
+from voicectl.voice.rooms.evidence import FRESH_S, Evidence
 
 pytestmark = pytest.mark.unit
 
@@ -71,6 +71,25 @@ def test_while_another_writer_holds_the_lock_reads_succeed_and_nothing_is_proven
     assert not evidence.proves, "owners had no time to renew yet"
     watch(evidence, clock, 1.0)
     assert evidence.proves
+
+
+def test_what_was_proven_is_so_while_the_next_write_is_under_way_unless_it_takes_long(
+    leases: Leases, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evidence = Evidence(leases, "web", clock)
+    watch(evidence, clock, 5)
+    write, seen = evidence._write, list[bool]()
+
+    def slow() -> None:
+        seen.append(evidence.proves)
+        clock.now += FRESH_S
+        seen.append(evidence.proves)
+        write()
+
+    monkeypatch.setattr(evidence, "_write", slow)
+    evidence.stamp()
+
+    assert seen == [True, False]
 
 
 def test_an_observer_that_stood_still_proves_nothing(leases: Leases, clock: Clock) -> None:

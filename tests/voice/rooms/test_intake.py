@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -174,6 +175,26 @@ async def test_only_the_workers_own_canary_shows_that_dispatches_reach_it(scene:
     assert not scene.intake.reached.is_set()
     assert await scene.offer(scene.intake.canary) == "refused"
     assert scene.intake.reached.is_set()
+
+
+async def test_with_a_store_that_hangs_every_job_counts_and_the_offer_is_answered(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thawed = threading.Event()
+
+    def hangs(*_: object) -> set[str]:
+        thawed.wait(30)
+        return set()
+
+    monkeypatch.setattr("voicectl.voice.intake.live_calls", hangs)
+    monkeypatch.setattr("voicectl.voice.intake.COUNT_S", 0.01)
+    try:
+        scene.running.add("agent-1")
+        async with asyncio.timeout(10):
+            assert await scene.offer("call-1") == "accepted"
+            assert await scene.offer("call-2", number="2") == "left to others"
+    finally:
+        thawed.set()
 
 
 async def test_with_the_store_away_every_job_counts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def open_at(url: URL) -> Store:
     """As `open_store`, by URL: a file's name may have characters that a URL in a setting gives another meaning."""
     store = Store(url)
     try:
-        if _revision(store) != HEAD:
+        if not is_current(store):
             _upgrade(store)
     except BaseException:
         store.close()
@@ -228,6 +228,16 @@ def refuse_foreign(store: Store) -> None:
         StoreForeign: The database holds tables that are not ours, or a newer schema.
     """
     _revision(store)
+
+
+def is_current(store: Store) -> bool:
+    """Whether the database has the schema that this program knows.
+
+    Raises:
+        StoreForeign: It holds tables that are not ours, or a newer schema.
+        StoreUnavailable: It did not answer.
+    """
+    return _revision(store) == HEAD
 
 
 _UPGRADING = threading.Lock()  # alembic's context is per process, not per thread

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,7 +93,7 @@ class Guard:
         try:
             while not lost.is_set():
                 self._changed.clear()
-                pause_s = await self._guarded_look(lost)
+                pause_s = await _unless(lost, self._guarded_look(lost))
                 await _first_of(pause_s, self._changed, lost)
         finally:
             for name in EVENTS:
@@ -196,6 +196,18 @@ class Guard:
 
 def _holds(row: Lease | None, owner: str, fence: int) -> bool:
     return row is not None and row.live and (row.state, row.owner, row.fence) == (LeaseState.HELD, owner, fence)
+
+
+async def _unless(lost: asyncio.Event, look: Coroutine[Any, Any, float]) -> float:
+    """What a look says; 0.0 when `lost` is set before it says anything: a server that hangs must not keep us here."""
+    looking, leaving = asyncio.create_task(look), asyncio.create_task(lost.wait())
+    try:
+        await asyncio.wait((looking, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return looking.result() if looking.done() else 0.0
+    finally:
+        looking.cancel()
+        leaving.cancel()
+        await asyncio.gather(looking, leaving, return_exceptions=True)
 
 
 async def _first_of(at_most_s: float, *events: asyncio.Event) -> None:

@@ -77,10 +77,13 @@ class Healer:
         self._empty: dict[str, float] = {}  # room → since when nobody is there
         self._unfenced: dict[str, float] = {}  # room → since when an agent without a lease is there
 
-    def forget(self) -> None:
-        """The server or the store was silent: how long somebody was gone is not known any more."""
-        self._empty.clear()
-        self._unfenced.clear()
+    def forget(self, room: str | None = None) -> None:
+        """The server, of one room or of all, or the store was silent: how long somebody was gone is not known now."""
+        for since in (self._empty, self._unfenced):
+            if room is None:
+                since.clear()
+            else:
+                since.pop(room, None)
 
     async def heal(self, room: str, *, proven_dead: str | None = None, goodbye: bool = False) -> bool:
         """Give a room's customer a new agent, if there is a customer and no live agent.
@@ -102,7 +105,7 @@ class Healer:
         try:
             return await self._heal(room, proven_dead, goodbye)
         except ServerSilent as e:
-            self.forget()
+            self.forget(room)
             log.error("a room could not be healed", extra={"room": room, "why": str(e)})
             return False
         except FencedOut as e:
@@ -138,7 +141,7 @@ class Healer:
             return False
         grant = await self._take(room, lease, agent_name, proven_dead)
         await self._evict_dead(room, lease, grant, people)
-        metadata = {"takeover": "1", **await self._desk(room, state), **({"busy": "1"} if goodbye else {})}
+        metadata = {"takeover": "1", **await self._desk(room), **({"busy": "1"} if goodbye else {})}
         claimed = await self.asking.ask(grant, room, agent_name, metadata)
         if claimed is False:
             await self._busy.mark(room, "no agent came")
@@ -208,10 +211,8 @@ class Healer:
             await self._admin.remove(room, lease.owner)
             self._notes.add(RoomEvent.EVICTED, room, why="its lease was taken over", **about)
 
-    async def _desk(self, room: str, state: str | None) -> dict[str, str]:
-        """What the customer chose, for a room whose call was never opened; an open call knows its desk."""
-        if state is not None:
-            return {}
+    async def _desk(self, room: str) -> dict[str, str]:
+        """What the customer chose: an open call knows it, but its store may be slow when the new job asks."""
         found = await self._admin.room(room)
         desk = (room_marks(found.metadata) or {}).get(RoomMark.DESK) if found is not None else None
         return {"desk": desk} if isinstance(desk, str) else {}

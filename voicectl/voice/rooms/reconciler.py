@@ -2,7 +2,8 @@
 
 Due is: a dead lease, a customer without an agent, a holder who is not there, an agent whom the holder does not evict, a
 customer who waits for a line. A look begins when the wake says so (leases, webhooks), when something seen before comes
-due, or after LOOK_S. Nothing seen before a silence of server or store counts after it.
+due, or after LOOK_S. Nothing seen before a silence of server or store counts after it. That the store takes writes is
+shown beside the looks, once a second: a look lasts as long as the server lets it wait.
 Not here: what is done in one room (healing.py), for how long something was seen (sightings.py), who waits for a line
 (busy.py), offers and renewal (registry.py), rivals of a holder who is awake (guard.py).
 """
@@ -28,7 +29,7 @@ from voicectl.voice.errors import ServerSilent
 from voicectl.voice.events import RoomMark
 from voicectl.voice.rooms.admin import ON_BEHALF, RoomAdmin, fence_of, is_agent, room_marks
 from voicectl.voice.rooms.busy import BusyRooms
-from voicectl.voice.rooms.evidence import Evidence
+from voicectl.voice.rooms.evidence import STAMP_S, Evidence
 from voicectl.voice.rooms.healing import Healer
 from voicectl.voice.rooms.notes import Notes
 from voicectl.voice.rooms.registry import lease_name
@@ -91,13 +92,34 @@ class Reconciler:
 
     async def run(self) -> None:
         """Look until cancelled, whatever happens."""
+        over = asyncio.Event()
+        stamping = asyncio.create_task(self._stamp_until(over), name="stamp")
         try:
             while True:
                 pause_s = await self._look_or_say_why()
                 await (self._wake.wait(pause_s) if self._wake else asyncio.sleep(pause_s))
         finally:
+            over.set()
+            await stamping  # not cancelled: a write that is under way in its thread would come after the release
             with contextlib.suppress(StoreUnavailable):
                 self._evidence.close()
+
+    async def _stamp_until(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            await self._stamp()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), STAMP_S)
+
+    async def _stamp(self) -> None:
+        """Show that the store takes writes; where it does not, nothing is proven and nothing seen so far counts."""
+        try:
+            await asyncio.to_thread(self._evidence.stamp)
+            return
+        except StoreUnavailable as e:
+            log.warning("no lease that runs out proves anything for now", extra={"why": e.reason})
+        except Exception:
+            log.exception("the reconciler could not write")
+        self._forget()
 
     async def _look_or_say_why(self) -> float:
         try:
@@ -106,10 +128,13 @@ class Reconciler:
             log.warning("the reconciler waits", extra={"why": str(e)})
         except Exception:
             log.exception("the reconciler could not look")
+        self._forget()
+        return LOOK_S
+
+    def _forget(self) -> None:
         self._sightings.forget()
         self._waiting.clear()
         self._healer.forget()
-        return LOOK_S
 
     async def look(self) -> float:
         """Look once and start what is due; returns in how many seconds to look again.
@@ -118,7 +143,6 @@ class Reconciler:
             StoreUnavailable: The store did not answer.
             ServerSilent: The server did not answer.
         """
-        await asyncio.to_thread(self._evidence.stamp)
         rows = {r.name: r for r in await asyncio.to_thread(self._leases.rows, taken=True)}
         for name, lease in rows.items():
             if name.startswith("room:") and lease.remaining_s < 0:
@@ -145,14 +169,26 @@ class Reconciler:
         held = [(room, row) for room, row in held if row.live and row.state == LeaseState.HELD]
         self._sightings.keep({room.name for room, _ in held})
         at_once = asyncio.Semaphore(AT_ONCE)
+        silent: dict[str, str] = {}
 
-        async def people(room: str) -> list[api.ParticipantInfo]:
+        async def people(room: str) -> list[api.ParticipantInfo] | None:
             async with at_once:
-                return await self._admin.participants(room)
+                try:
+                    return await self._admin.participants(room)
+                except ServerSilent as e:  # one room whose node is gone must not keep the others from being seen to
+                    silent[room] = e.reason
+                    return None
 
         due_s = float("inf")
         seen = await asyncio.gather(*(people(room.name) for room, _ in held))
+        if silent:
+            some = sorted(silent)[:3]
+            about = {"rooms": len(silent), "of": len(held), "some": some, "why": silent[some[0]]}
+            log.warning("who is in some rooms is not known", extra=about)
         for (room, lease), here in zip(held, seen, strict=True):
+            if here is None:
+                self._sightings.forget(room.name)
+                continue
             found = self._sightings.saw(room, lease, here)
             due_s = min(due_s, found.due_s)
             if found.absent:

@@ -15,21 +15,26 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from voicectl.memory.config import MemorySettings
 from voicectl.memory.errors import FencedOut, StoreUnavailable
-from voicectl.memory.store.leases import Grant, Lease, Leases, LeaseState, open_leases
+from voicectl.memory.store.leases import Grant, Lease, LeaseHeld, Leases, LeaseState, open_leases
 
 log = logging.getLogger(__name__)
 
 ACCEPTED_TTL_S = 15.0  # offer → job joined: 7.5 s for the assignment (livekit.md 1) plus a cold process
 TTL_S = 3.0
 RENEW_S = 1.0
+AGAIN_S = 0.1  # after a renewal that the store did not take
 CLOSING_TTL_S = 10.0
 STUCK_S = 5.0
-
+# So long a job waits for its lease and nobody speaks; 0.1-0.3 s are usual, a burst on a machine without a free core
+# takes longer. A PostgreSQL that stands still is given up by its driver after 2.4 s only.
+TAKE_S = 1.5
+MAX_CAPACITY = 10_000  # of a worker; a row that says more was not written by one
 
 NO_FENCE = "0"  # of an agent that was accepted while the store was away
 GOODBYE = "busy-"  # how the identities of agents begin that come over capacity
@@ -59,13 +64,17 @@ def claim(leases: Leases, room: str, identity: str, agent_name: str) -> Grant:
 def hold(leases: Leases, room: str, identity: str) -> Grant:
     """Turn the claim made in the offer into a held lease; called in the job before the first word.
 
+    Called again after an answer that was lost, it renews what it held already.
+
     Raises:
-        FencedOut: The room is another's by now.
+        FencedOut: The room is another's by now, or is being deleted.
         StoreUnavailable: The store did not answer.
     """
     lease = leases.read(lease_name(room))
-    if lease is None or lease.owner != identity:
+    if lease is None or lease.owner != identity or lease.state == LeaseState.CLOSING:
         raise FencedOut(lease_name(room), 0, lease.fence if lease else 0)
+    if lease.state == LeaseState.HELD:
+        return leases.renew(_grant(lease), TTL_S)
     return leases.move(_grant(lease), LeaseState.HELD, TTL_S)
 
 
@@ -107,7 +116,12 @@ class Taking:
         except FencedOut:
             if self.fence != NO_FENCE:
                 raise
-        return leases.claim(lease_name(self.room), self.identity, TTL_S, LeaseState.HELD, note=self.agent_name)
+        try:
+            return leases.claim(lease_name(self.room), self.identity, TTL_S, LeaseState.HELD, note=self.agent_name)
+        except LeaseHeld as e:
+            if e.lease is None or e.lease.owner != self.identity:
+                raise
+        return hold(leases, self.room, self.identity)  # the offer's claim, which the offer no longer waited for, came
 
 
 async def keep(taking: Taking, on_lost: Callable[[], None]) -> Keeper:
@@ -116,12 +130,53 @@ async def keep(taking: Taking, on_lost: Callable[[], None]) -> Keeper:
     Raises:
         FencedOut: The room is another's.
     """
+    pool = ThreadPoolExecutor(1, "take-lease")
+    attempts = [pool.submit(taking)]
+    pool.shutdown(wait=False)
+
+    def take() -> tuple[Leases, Grant]:
+        return attempts.pop().result() if attempts else taking()
+
     held: tuple[Leases, Grant] | None = None
     try:
-        held = await asyncio.to_thread(taking)
+        held = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(attempts[0])), TAKE_S)
+        attempts.clear()
+    except TimeoutError:  # the keeper waits for what comes of it
+        log.warning("a call begins without its lease", extra={"room": taking.room, "why": f"none in {TAKE_S} s"})
     except StoreUnavailable as e:
+        attempts.clear()
         log.warning("a call begins without its lease", extra={"room": taking.room, "why": e.reason})
-    return Keeper(held, on_lost, take=taking)
+    keeper = Keeper(held, on_lost, take=take)
+
+    def undo(done: Future[tuple[Leases, Grant]]) -> None:
+        if attempts and keeper.stopped and done.exception() is None:
+            _give_back(*done.result())
+
+    for attempt in list(attempts):
+        attempt.add_done_callback(undo)
+    return keeper
+
+
+def _give_back(leases: Leases, grant: Grant) -> None:
+    """What came after its job had left the room."""
+    try:
+        leases.release(grant)
+    except StoreUnavailable as e:
+        log.warning("the lease runs out by itself", extra={"why": e.reason})
+    leases.close()
+
+
+def own_claim(held: LeaseHeld, identity: str) -> Grant | None:
+    """The claim that refused a job's claim, if it is the job's own, of which the answer was lost; None: another's.
+
+    Args:
+        held: The refusal.
+        identity: The job's.
+    """
+    lease = held.lease
+    if lease is None or (lease.owner, lease.state) != (identity, LeaseState.ACCEPTED):
+        return None
+    return _grant(lease)
 
 
 def _grant(lease: Lease) -> Grant:
@@ -140,11 +195,18 @@ def workers_in(rows: Iterable[Lease]) -> list[dict[str, Any]]:
         if not (row.name.startswith("worker:") and row.live):
             continue
         try:
-            about = json.loads(row.owner)
-            found.append({**about, "capacity": int(about["capacity"])})
-        except (ValueError, TypeError, LookupError):  # a row that somebody wrote by hand must not refuse customers
+            found.append(_worker(row.owner))
+        except (ValueError, TypeError, LookupError, RecursionError):  # by hand: it must not refuse customers
             log.warning("a worker's lease cannot be read", extra={"lease": row.name, "owner": row.owner[:80]})
     return found
+
+
+def _worker(owner: str) -> dict[str, Any]:
+    about = json.loads(owner)
+    capacity = about["capacity"]
+    if type(capacity) is not int or not 0 <= capacity <= MAX_CAPACITY:
+        raise ValueError(f"a capacity of {capacity}")
+    return dict(about)
 
 
 def live_calls(leases: Leases) -> set[str]:
@@ -162,6 +224,18 @@ def calls_in(rows: Iterable[Lease]) -> set[str]:
 def says_goodbye(identity: str) -> bool:
     """Whether an agent of ours came over capacity, to say that all lines are busy."""
     return identity.startswith(GOODBYE)
+
+
+def pause_before_renewal(spent_s: float, *, failed: bool) -> float:
+    """Seconds until the next renewal is tried.
+
+    Others may have got their write in where ours did not: then what is left of the lease is not slept away.
+
+    Args:
+        spent_s: How long this one took.
+        failed: The store did not take it.
+    """
+    return AGAIN_S if failed else max(RENEW_S - spent_s, AGAIN_S)
 
 
 class Keeper:
@@ -211,9 +285,10 @@ class Keeper:
             self._loop.call_later(RENEW_S / 2, self._tick)
 
     def _run(self) -> None:
-        woke = time.monotonic()
-        while not self._stop.wait(RENEW_S):
+        woke, pause_s = time.monotonic(), RENEW_S
+        while not self._stop.wait(pause_s):
             slept, woke = time.monotonic() - woke, time.monotonic()
+            failed = False
             stood = woke - self._ticked
             if self._watching and stood > STUCK_S:
                 # Not through logging: in a job its records travel through the loop that stands still.
@@ -238,13 +313,21 @@ class Keeper:
             except StoreUnavailable as e:
                 # Nobody can take it while the store is away either; we go on and leave only on proof of a higher fence.
                 log.warning("the lease could not be renewed", extra={"why": e.reason})
+                failed = True
+            except Exception:  # without this thread nobody renews, and nobody watches the loop
+                log.exception("the lease could not be renewed")
+            pause_s = pause_before_renewal(time.monotonic() - woke, failed=failed)
 
     def _renew(self) -> None:
         if self._held is not None:
             leases, grant = self._held
             self._held = leases, leases.renew(grant, TTL_S)
         elif self._take is not None:
-            self._held = self._take()
+            held = self._take()
+            if self.stopped:
+                _give_back(*held)
+                return
+            self._held = held
             log.info("the lease that the store could not give is ours now", extra={"fence": self.fence})
 
     def row(self) -> Lease | None:
@@ -285,6 +368,11 @@ class Keeper:
             leases, grant = self._held
             leases.release(grant)
         leases.close()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether nothing is renewed or taken any more."""
+        return self._stop.is_set()
 
     def stop(self) -> None:
         """Stop renewing without giving back: the room is another's."""

@@ -56,9 +56,12 @@ class Sightings:
         self._clock = clock
         self._rooms: dict[str, _Seen] = {}
 
-    def forget(self) -> None:
-        """The server or the store was silent: nothing is known of the time between."""
-        self._rooms.clear()
+    def forget(self, room: str | None = None) -> None:
+        """The server, of one room or of all, or the store was silent: nothing is known of the time between."""
+        if room is None:
+            self._rooms.clear()
+        else:
+            self._rooms.pop(room, None)
 
     def keep(self, rooms: set[str]) -> None:
         """Only these rooms are there."""

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable
 from livekit import rtc
 
 from voicectl.memory.errors import FencedOut
-from voicectl.voice.events import Attribute
 from voicectl.voice.listening import guarded
+from voicectl.voice.rooms.admin import fence_of
 from voicectl.voice.rooms.guard import is_rival
 from voicectl.voice.rooms.registry import Keeper
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def yields_to(own: rtc.LocalParticipant, others: Iterable[rtc.RemoteParticipant]) -> str | None:
     """The identity of an agent before whom a job without a lease leaves; None: it stays."""
     for other in others:
-        if is_rival(other, own.identity) and (_fence(other) > 0 or _joined(other) < _joined(own)):
+        if is_rival(other, own.identity) and (fence_of(other.attributes) > 0 or _joined(other) < _joined(own)):
             return other.identity
     return None
 
@@ -37,7 +37,7 @@ def refuse_if_second(room: rtc.Room) -> None:
     """
     other = yields_to(room.local_participant, room.remote_participants.values())
     if other is not None:
-        raise FencedOut(f"room {room.name}, where {other} is", 0, _fence(room.remote_participants[other]))
+        raise FencedOut(f"room {room.name}, where {other} is", 0, fence_of(room.remote_participants[other].attributes))
 
 
 def watch(room: rtc.Room, keeper: Keeper, on_second: Callable[[], None]) -> None:
@@ -50,11 +50,7 @@ def watch(room: rtc.Room, keeper: Keeper, on_second: Callable[[], None]) -> None
 
     room.on("participant_connected", guarded(look))
     room.on("participant_attributes_changed", guarded(look))
-
-
-def _fence(participant: rtc.Participant) -> int:
-    text = participant.attributes.get(Attribute.FENCE, "")
-    return int(text) if text.isdecimal() else 0
+    look()  # somebody may have come while we waited for the customer
 
 
 def _joined(participant: rtc.Participant) -> tuple[float, str]:

@@ -300,6 +300,27 @@ async def test_without_a_lease_of_our_own_nobody_is_evicted_and_it_is_not_decide
     assert not scene.lost.is_set()
 
 
+async def test_who_is_told_to_leave_does_not_wait_for_a_server_that_hangs(scene: Scene) -> None:
+    looks: list[str] = []
+
+    async def people(room: str) -> list[api.ParticipantInfo]:
+        looks.append("begun")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            looks.append("given up")
+        return []
+
+    scene.server.participants = people  # type: ignore[method-assign]
+    standing = asyncio.create_task(scene.guard.stand(scene.lost))
+    await wait_until(lambda: "" if looks else "no look")
+
+    scene.lost.set()
+    await asyncio.wait_for(standing, 5)
+
+    assert looks == ["begun", "given up"]
+
+
 async def test_the_guard_looks_at_its_own_join_at_an_agents_and_after_a_reconnection(scene: Scene) -> None:
     looks: list[float] = []
 
