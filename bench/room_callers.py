@@ -174,7 +174,7 @@ def _look(line: Line, one: Experience, start_at: float) -> bool:
 
 async def _ask(line: Line, one: Experience, every_s: float, over: Event) -> None:
     with contextlib.suppress(Silent):
-        await line.heard(line.joined_at, 60)
+        await line.heard(line.joined_at, every_s)
     due = time.monotonic() + every_s
     while not over.is_set():
         await asyncio.sleep(0.05)

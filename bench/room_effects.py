@@ -31,7 +31,8 @@ from voicectl.voice.rooms.admin import RoomAdmin
 
 WORKER = Path(__file__).resolve().parents[1] / "tests" / "support" / "order_agent.py"
 AGENT, POINTS = "orders", ("called", "started", "made", "done")
-ORDERED = "Your pizza is ordered."
+ORDER, ORDERED = "I would like a pizza.", "Your pizza is ordered."
+ANSWER_S = 5.0  # from the successor's first words
 HEARD_S = 20.0
 QUIET_S = 0.5
 
@@ -95,10 +96,15 @@ async def order(here: House, admin: RoomAdmin, database: Path, point: str) -> di
         await line.quiet(QUIET_S)
         mark.write_text(point)
         given = len(here.engines.speech.spoken)
-        asked = await line.type("I would like a pizza.")
+        asked = await line.type(ORDER)
         try:
             who, at = await line.heard(asked, HEARD_S)
-            await wait_until(lambda: "" if said(here, given) else "nothing is said of the order", HEARD_S)
+            found["asked_again"] = not await told(here, given)
+            if found[
+                "asked_again"
+            ]:  # what was said in the instant of the kill may be lost (protocols 4), and is asked for
+                await line.type(ORDER)
+                await wait_until(lambda: "" if said(here, given) else "nothing is said of the order", HEARD_S)
         except (Silent, AssertionError) as e:
             who, at, found["silent"] = "", asked, f"{e}; the voice had {here.engines.speech.spoken[given:]}"
         found |= {"died": not mark.exists(), "another": who not in ("", first), "words_after_s": round(at - asked, 2)}
@@ -107,6 +113,14 @@ async def order(here: House, admin: RoomAdmin, database: Path, point: str) -> di
         found["orders"] = there.execute("SELECT count(*) FROM orders WHERE room = ?", (room,)).fetchone()[0]
     found["said"] = said(here, given)
     return found
+
+
+async def told(here: House, since: int) -> bool:
+    """Whether the successor tells by itself what came of the order."""
+    deadline = asyncio.get_running_loop().time() + ANSWER_S
+    while not said(here, since) and asyncio.get_running_loop().time() < deadline:
+        await asyncio.sleep(0.05)
+    return bool(said(here, since))
 
 
 def said(here: House, since: int) -> int:
@@ -129,6 +143,7 @@ async def effects(here: House, admin: RoomAdmin, each: int) -> dict[str, Any]:
     return {
         "killed": len(tried),
         "each_point": each,
+        "asked_again": sum(t.get("asked_again", False) for t in tried),
         "orders_not_once": sum(t["orders"] != 1 for t in tried),
         "words_after_s": seconds([t["words_after_s"] for t in tried]),
         "wrong": wrong[:10],

@@ -32,6 +32,7 @@ from voicectl.memory.store.schema import calls, turns
 from voicectl.voice.rooms.admin import RoomAdmin
 
 SERVED_S, TOLD_S, LEFT_S = 60.0, 3.0, 60.0
+UNHEARD_S = 20.0  # who has not heard the greeting by then asks whether anybody is there
 QUEUE_S = 30.0  # how long who is told busy waits at most
 ENDED_S = 10.0  # and the words after it
 ASK_EVERY_S = 15.0
@@ -107,7 +108,7 @@ async def bursts(house: House, admin: RoomAdmin, count: int, lines: int) -> dict
             await asyncio.to_thread(house.first.wait_listed)
         before = weigh(house)
         tickets = [house.ticket() for _ in range(lines)]
-        async with Crowd(tickets) as crowd:
+        async with Crowd(tickets, UNHEARD_S) as crowd:
             await _wait(SERVED_S, lambda crowd=crowd: crowd.served >= lines)
             many = await crowd.hang_up()
         one = {"worker": "warm" if number else "cold", **_experienced(many)}
