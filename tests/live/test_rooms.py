@@ -157,7 +157,9 @@ async def test_a_worker_that_stops_hands_its_call_over_and_the_customer_stays(
     assert "pizza" in answer.lower()
     async with place_call(customer) as caller:
         greeting, _ = await caller.hear()
-    assert "daniel" in greeting.lower(), "who calls back after the restart is known"
+    assert "welcome back" in greeting.lower(), (
+        "who calls back after the restart is known: only who has a name is welcomed so"
+    )
 
 
 async def test_a_store_that_stands_still_costs_no_call_its_agent_and_no_turn(
