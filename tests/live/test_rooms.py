@@ -20,7 +20,7 @@ from tests.support.installation import Installation
 from tests.support.llm_stub import LLMStub, Reply, by_keyword
 from tests.support.locked import locked
 from tests.support.waiting import wait_until
-from voicectl.memory import profile
+from voicectl.memory import profile, recall
 from voicectl.memory.config import load
 from voicectl.memory.store.leases import open_leases
 from voicectl.memory.store.schema import calls, turns
@@ -157,9 +157,12 @@ async def test_a_worker_that_stops_hands_its_call_over_and_the_customer_stays(
     assert "pizza" in answer.lower()
     async with place_call(customer) as caller:
         greeting, _ = await caller.hear()
-    assert "welcome back" in greeting.lower(), (
-        "who calls back after the restart is known: only who has a name is welcomed so"
-    )
+    store = installation.store()
+    name = recall.read(store, customer).name
+    store.close()
+    assert name, "the name that was told before the restart"
+    assert "welcome back" in greeting.lower(), "who calls back after the restart is known"
+    assert any(name in line.text for line in caller.transcripts), "and called by name"
 
 
 async def test_a_store_that_stands_still_costs_no_call_its_agent_and_no_turn(

@@ -15,7 +15,6 @@ from livekit.agents import Agent, AgentServer, AgentSession, JobContext, RunCont
 from voicectl.voice import Once, accept_call, engines, join_call
 
 AGENT = "orders"
-POINTS = ("called", "started", "made", "done")
 ORDERS = Path(os.environ["ORDERS"])
 server = AgentServer(host="127.0.0.1", port=0, initialize_process_timeout=60, load_fnc=lambda: 0.0)
 

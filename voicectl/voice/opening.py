@@ -44,14 +44,17 @@ class Opening:
     desk: str
 
     async def begin(self, fence: int) -> tuple[Store, Call, recall.Recalled, House]:
-        """`at_once`, given up after LONGEST_S: what it still does then is found by `later`.
+        """`at_once`, which a PostgreSQL may keep for LONGEST_S: what it still does then is found by `later`.
+
+        SQLite's own patience ends it; a machine that is only slow must not forget who calls.
 
         Raises:
             StoreForeign: The database is not ours.
             FencedOut: Another job has the call.
         """
+        limit_s = None if store_url(self.settings).get_backend_name() == "sqlite" else LONGEST_S
         try:
-            return await asyncio.wait_for(asyncio.to_thread(self.at_once, fence), LONGEST_S)
+            return await asyncio.wait_for(asyncio.to_thread(self.at_once, fence), limit_s)
         except TimeoutError:
             log.warning("a call begins without the store, which says nothing", extra={"room": self.room})
         call = call_without_store(self.customer.key, self.room, self.desk)

@@ -8,7 +8,6 @@ Not here: who is a successor (rooms/reconciler.py), how an effect is made once (
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,8 +17,6 @@ from voicectl.memory import effects, recall
 from voicectl.memory.calls import Call
 from voicectl.memory.effects import Effect, EffectState
 from voicectl.memory.store.engine import Store
-
-log = logging.getLogger(__name__)
 
 HISTORY_ITEMS = 20
 
